@@ -1,0 +1,1 @@
+"""SFT + RL post-training recipes on released verl: the method, and thin adapters."""

@@ -1,0 +1,1 @@
+"""The only place that imports verl, Ray, TransferQueue or tensordict."""

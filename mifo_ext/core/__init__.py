@@ -1,0 +1,1 @@
+"""The method as pure functions: torch, jaxtyping and the standard library only."""

@@ -1,0 +1,1 @@
+"""Answer extraction and equivalence, shared by the reward and the evaluation."""

@@ -1,0 +1,1 @@
+"""Platforms verl does not know."""

@@ -1,0 +1,1 @@
+"""The embedded world: generated problems, worked demonstrations and a tiny schooled model."""
