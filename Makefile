@@ -1,0 +1,58 @@
+# make help lists the targets. On a machine without an accelerator nothing has to be installed first
+# but Python 3.11: every target sets up its environment.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export VENV ?= .venv
+BIN := $(VENV)/bin
+
+# Where runs lie, what is trained, with which seed, and further settings of verl or the recipe.
+RUNS ?= runs
+RECIPE ?= mifo
+SEED ?= 0
+SEEDS ?= 0
+EXTRA ?=
+RUN ?= $(RUNS)/$(RECIPE)-seed$(SEED)
+COMPARED := $(foreach seed,$(SEEDS),$(RUNS)/mifo-seed$(seed) $(RUNS)/grpo-seed$(seed))
+
+train = scripts/train.sh $(1) +recipe=$(2) seed=$(3) $(EXTRA)
+
+.PHONY: help setup world demo demo-compare test test-fast lint format clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+setup:  ## make the environment (about 2 minutes; instant when it is there)
+	@scripts/setup.sh
+
+world: setup  ## build the embedded world and its tiny model, when missing
+	@$(BIN)/mifo world build
+
+demo: world  ## train with +recipe=mifo and show what it did (RECIPE= SEED= RUN= EXTRA=)
+	@$(call train,$(RUN),$(RECIPE),$(SEED))
+	@$(BIN)/mifo report $(RUN)
+
+demo-compare: world  ## mifo and its GRPO twin with the same seeds, then the comparison (SEEDS="0 1 2")
+	@set -e; for seed in $(SEEDS); do for recipe in mifo grpo; do \
+	    $(call train,$(RUNS)/$$recipe-seed$$seed,$$recipe,$$seed); \
+	done; done
+	@$(BIN)/mifo report $(COMPARED)
+
+test: setup  ## every test, real training runs included
+	@$(BIN)/python -m pytest
+
+test-fast: setup  ## the tests that need no training run (under 3 minutes)
+	@$(BIN)/python -m pytest -m "not slow"
+
+lint: setup  ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup  ## put the code into ruff's format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## remove the environment, the world and caches (runs stay)
+	rm -rf $(VENV) world outputs build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
