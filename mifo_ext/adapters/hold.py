@@ -1,0 +1,295 @@
+"""Hold still what RL just moved, while SFT steps: the mask in the actor's FSDP optimizer.
+
+Dimensions:
+    N  entries of a span, at most `shards.SPAN`
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mifo_ext.adapters.hold_settings import (
+    HoldReport,
+    HoldSettings,
+    SftOptimizerSettings,
+    StepReport,
+)
+from mifo_ext.adapters.hold_sft import SftMoments, sft_moments
+from mifo_ext.adapters.hold_state import HostMemory, check_identity, identity
+from mifo_ext.adapters.shards import Layout
+from mifo_ext.core.freezing import (
+    Selection,
+    choose_held,
+    held_count,
+    pack_bits,
+    unpack_bits,
+)
+from mifo_ext.core.importance import Chunk, decayed_importance
+from mifo_ext.core.masked_adamw import clip_scale, masked_adamw_, squared_norms
+
+
+class ParameterHold:
+    """Remembers where an RL phase began, holds what it moved, and takes SFT's steps around it.
+
+    One interval is `begin_phase`, RL's steps, `engage`, SFT's `step`s, `release`. All five are
+    called on every rank alike, with the parameters on their device; in between they may be
+    offloaded. Nothing is kept in `optimizer.state`, which verl moves, casts and saves by its own
+    rules. Mask, threshold and held entries do not depend on how the model is sharded.
+
+    Memory, for n trainable entries on this rank (HSDP's replicas each hold their own):
+        device, always: nothing.
+        device, from `engage` to `release`: the packed mask, n / 8 bytes.
+        device, inside a call: at most 12 spans of float32, 48 MiB, whatever n is: SFT's moments of
+            one span (8 MiB), copies of it and its moments (12), AdamW's own (12), the clipped
+            gradient (4), mask bits (3); in `engage` importance, history, keys and counts (36).
+        host, always: snapshot, 4 n bytes; history, 4 n (none if decay is 0); last mask, n / 8.
+        host, with `moments=own`, from the first SFT step: exp_avg and exp_avg_sq, 8 n bytes.
+    Host memory is page-locked where there is an accelerator, in pieces of one span, because
+    torch's page-locked allocator rounds every piece up to a power of two.
+
+    Args:
+        module: a module under FSDP2 (also HSDP), FSDP1 or neither, with float32 masters. Its
+            parameters that are not trainable are ignored.
+        settings: which entries are held.
+        sft: SFT's optimizer.
+        rl_optimizer: RL's AdamW, needed for `moments=shared` only, and touched only then.
+
+    Raises:
+        ValueError: if the module cannot be held (LoRA, masters that are not float32, tensor
+            parallelism, FSDP1 with use_orig_params), naming why and how to mend it.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        settings: HoldSettings,
+        sft: SftOptimizerSettings,
+        *,
+        rl_optimizer: torch.optim.Optimizer | None = None,
+    ) -> None:
+        self.settings = settings
+        self.sft = sft
+        self.layout = Layout(module)
+        self._moments: SftMoments = sft_moments(self.layout, sft, rl_optimizer)
+        self._host = HostMemory(self.layout)
+        # In device memory, packed, one tensor a span.
+        self._mask: list[Tensor] | None = None
+        self._engaged = False
+
+    @property
+    def engaged(self) -> bool:
+        """Whether an SFT phase is under way."""
+        return self._engaged
+
+    @property
+    def in_phase(self) -> bool:
+        """Whether the start of an RL phase is remembered."""
+        return self._host.snapshot is not None
+
+    @property
+    def _carries_history(self) -> bool:
+        return self.settings.decay > 0 and self.settings.entries != "none"
+
+    @torch.no_grad()
+    def begin_phase(self) -> None:
+        """Remember the weights: an RL phase begins here. A phase under way begins anew.
+
+        Raises:
+            RuntimeError: if the hold is engaged.
+        """
+        if self._engaged:
+            raise RuntimeError("The hold must be released before a phase begins, but is engaged.")
+        self._host.remember(self.layout.values())
+        self.layout.wait()
+
+    @torch.no_grad()
+    def engage(self) -> HoldReport:
+        """End the RL phase: weigh every entry, choose those to hold, carry on the history.
+
+        Returns:
+            What was found, over the whole model.
+
+        Raises:
+            RuntimeError: if no phase is under way.
+            ValueError: on every rank, if weights are not finite, naming the parameters.
+        """
+        if self._host.snapshot is None:
+            raise RuntimeError("A phase must be under way to engage: call begin_phase() first.")
+        started = time.perf_counter()
+        values = self.layout.values()
+        # Importance takes the snapshot's place span by span, so it costs no memory of its own.
+        moved, update_norm = self._weigh(values, self._host.snapshot)
+        selection = self._select(values, self._host.snapshot)
+        jaccard = None
+        if selection is not None:
+            self._mask = self._apply(values, self._host.snapshot, selection)
+            jaccard = self._host.overlap(self._mask)
+            self._host.mask = [packed.cpu() for packed in self._mask]
+        self._host.end_phase(carry=self._carries_history)
+        self._engaged = True
+        self.layout.wait()
+        held = 0 if selection is None else selection.held
+        return HoldReport(
+            held=held,
+            held_fraction=held / self.layout.entries,
+            threshold=None if selection is None else selection.threshold,
+            jaccard=jaccard,
+            moved=moved,
+            entries=self.layout.entries,
+            update_norm=update_norm,
+            seconds=time.perf_counter() - started,
+        )
+
+    @torch.no_grad()
+    def step(self, *, lr: float) -> StepReport:
+        """Take one SFT step with the gradients in `.grad`, in place of the optimizer's.
+
+        RL's optimizer is not touched, unless its moments are shared. The gradients are neither
+        changed nor cleared.
+
+        Args:
+            lr: SFT's learning rate.
+
+        Returns:
+            What was done. If a gradient was not finite on any rank, nothing was.
+
+        Raises:
+            RuntimeError: if entries are to be held, but the hold is not engaged.
+        """
+        if not self._engaged and self.settings.entries != "none":
+            raise RuntimeError("The hold must be engaged for an SFT step: call engage() first.")
+        started = time.perf_counter()
+        gradients = self.layout.gradients()
+        live, held = self.layout.sum_pairs(
+            [
+                squared_norms(gradient.float(), self._held(i))
+                for i, gradient in enumerate(gradients)
+                if gradient is not None
+            ]
+        )
+        applied = live + held < float("inf")  # False for NaN, too.
+        scale = clip_scale(live**0.5, self.sft.clip_norm) if applied else 1.0
+        update_norm = self._update(gradients, lr=lr, scale=scale) if applied else 0.0
+        self.layout.wait()
+        return StepReport(
+            applied=applied,
+            gradient_norm=live**0.5,
+            held_gradient_share=held / (live + held) if applied and live + held > 0 else 0.0,
+            clip_scale=scale,
+            update_norm=update_norm,
+            seconds=time.perf_counter() - started,
+        )
+
+    def release(self) -> None:
+        """End the SFT phase: every entry is free again, and the mask's device memory, too."""
+        self._mask, self._engaged = None, False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on, for this rank: tensors and plain values only.
+
+        The tensors are the hold's own, not copies: save them before it is used again. The history
+        is kept as the held entries' values, because all others are zero.
+
+        Raises:
+            RuntimeError: if the hold is engaged.
+        """
+        if self._engaged:
+            raise RuntimeError("The hold must be released before it is saved, but is engaged.")
+        return {
+            "identity": identity(self.layout, self.settings, self.sft),
+            "host": self._host.state(),
+            "sft": self._moments.state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`'s answer, which this rank must have given.
+
+        Raises:
+            ValueError: if it comes from another number of ranks, another rank, other settings or
+                another model; all differences are named.
+        """
+        check_identity(identity(self.layout, self.settings, self.sft), state["identity"])
+        self.release()
+        self._host.load(state["host"])
+        self._moments.load(state["sft"])
+
+    def _weigh(self, values: list[Tensor], snapshot: list[Tensor]) -> tuple[int, float]:
+        """Turn the snapshot into importance, where it lies."""
+        totals = []
+        for i, end_N in enumerate(values):
+            start_N = snapshot[i].to(end_N.device, non_blocking=True)
+            change_N = end_N - start_N
+            squared = torch.linalg.vector_norm(change_N, dtype=torch.float64) ** 2
+            totals.append(torch.stack([change_N.count_nonzero().double(), squared]))
+            history_N = None
+            if self._host.history is not None:
+                history_N = self._host.history[i].to(end_N.device, non_blocking=True)
+            importance_N = decayed_importance(start_N, end_N, history_N, decay=self.settings.decay)
+            snapshot[i].copy_(importance_N, non_blocking=True)
+        moved, squared_norm = self.layout.sum_pairs(totals)
+        return int(moved), squared_norm**0.5
+
+    def _select(self, values: list[Tensor], importance: list[Tensor]) -> Selection | None:
+        if self.settings.entries == "none":
+            return None
+        return choose_held(
+            lambda: self._chunks(values, importance),
+            names=self.layout.names,
+            count=held_count(self.settings.fraction, self.layout.entries),
+            entries=self.settings.entries,
+            seed=self.settings.seed,
+            sum_over_ranks=self.layout.sum_over_ranks,
+        )
+
+    def _chunks(self, values: list[Tensor], importance: list[Tensor]) -> Iterator[Chunk]:
+        spans = self.layout.spans
+        for span, importance_N, value_N in zip(spans, importance, values, strict=True):
+            on_device_N = importance_N.to(value_N.device, non_blocking=True)
+            yield Chunk(span.name, span.start, on_device_N, value_N)
+
+    def _apply(
+        self, values: list[Tensor], importance: list[Tensor], selection: Selection
+    ) -> list[Tensor]:
+        """Make the mask, and leave importance to the held entries only."""
+        masks = []
+        for i, chunk in enumerate(self._chunks(values, importance)):
+            held_N = selection.mask(chunk)
+            if self._carries_history:
+                importance[i].copy_(chunk.importance * held_N, non_blocking=True)
+            masks.append(pack_bits(held_N))
+        return masks
+
+    def _held(self, i: int) -> Tensor | None:
+        return (
+            None if self._mask is None else unpack_bits(self._mask[i], self.layout.spans[i].length)
+        )
+
+    def _update(self, gradients: list[Tensor | None], *, lr: float, scale: float) -> float:
+        squared = []
+        self._moments.begin(gradients)
+        for i, (value_N, gradient_N) in enumerate(
+            zip(self.layout.values(), gradients, strict=True)
+        ):
+            if gradient_N is None:
+                continue
+            moments = self._moments.on_device(i, value_N.device)
+            change = masked_adamw_(
+                value_N,
+                gradient_N.float(),
+                moments,
+                held_N=self._held(i),
+                step=self._moments.step(i),
+                lr=lr,
+                settings=self.sft.adamw,
+                gradient_scale=scale,
+                mode=self.settings.mode,
+            )
+            self._moments.put_back(i, moments)
+            squared.append(torch.stack([change, torch.zeros_like(change)]))
+        return math.sqrt(self.layout.sum_pairs(squared)[0])

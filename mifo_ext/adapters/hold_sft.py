@@ -1,0 +1,156 @@
+"""Where SFT's AdamW moments are kept: its own in host memory, or RL's in its optimizer."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mifo_ext.adapters.hold_settings import SftOptimizerSettings
+from mifo_ext.adapters.shards import Layout
+from mifo_ext.core.masked_adamw import Moments
+
+
+class SftMoments(Protocol):
+    """AdamW's moments of every span, and how many updates they contain."""
+
+    def begin(self, gradients: list[Tensor | None]) -> None:
+        """Prepare an update of the spans that have a gradient, and count it."""
+
+    def step(self, i: int) -> int:
+        """The number of the update under way for span i, from 1."""
+
+    def on_device(self, i: int, device: torch.device) -> Moments:
+        """Span i's moments on the device, to be updated in place."""
+
+    def put_back(self, i: int, moments: Moments) -> None:
+        """Keep what `on_device` gave and the update changed."""
+
+    def state(self) -> dict[str, Any]:
+        """What must be saved: tensors and plain values."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what `state` saved."""
+
+
+def sft_moments(
+    layout: Layout, sft: SftOptimizerSettings, rl_optimizer: torch.optim.Optimizer | None
+) -> SftMoments:
+    """The moments that the settings ask for.
+
+    Raises:
+        ValueError: if RL's moments are to be shared and its optimizer is missing.
+    """
+    if sft.moments == "own":
+        return OwnMoments(layout)
+    if rl_optimizer is None:
+        raise ValueError("`rl_optimizer` must be given for moments=shared, but is None.")
+    return SharedMoments(layout, rl_optimizer)
+
+
+class OwnMoments:
+    """SFT's own moments, float32 in host memory, brought to the device span by span."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._exp_avg: list[Tensor] | None = None
+        self._exp_avg_sq: list[Tensor] | None = None
+        # By parameter, as torch counts, because one without a gradient takes no step.
+        self._steps: dict[str, int] = {}
+
+    def begin(self, gradients: list[Tensor | None]) -> None:
+        """Make the moments at the first update, and count this one."""
+        if self._exp_avg is None or self._exp_avg_sq is None:
+            self._exp_avg = self._layout.host_buffers(zero=True)
+            self._exp_avg_sq = self._layout.host_buffers(zero=True)
+        spans = zip(self._layout.spans, gradients, strict=True)
+        for name in {span.name for span, gradient in spans if gradient is not None}:
+            self._steps[name] = self._steps.get(name, 0) + 1
+
+    def step(self, i: int) -> int:
+        """The number of the update under way for span i, from 1."""
+        return self._steps[self._layout.spans[i].name]
+
+    def on_device(self, i: int, device: torch.device) -> Moments:
+        """Bring span i's moments to the device."""
+        assert self._exp_avg is not None
+        assert self._exp_avg_sq is not None
+        return Moments(
+            self._exp_avg[i].to(device, non_blocking=True),
+            self._exp_avg_sq[i].to(device, non_blocking=True),
+        )
+
+    def put_back(self, i: int, moments: Moments) -> None:
+        """Copy them back; without an accelerator they never left."""
+        assert self._exp_avg is not None
+        assert self._exp_avg_sq is not None
+        self._exp_avg[i].copy_(moments.exp_avg, non_blocking=True)
+        self._exp_avg_sq[i].copy_(moments.exp_avg_sq, non_blocking=True)
+
+    def state(self) -> dict[str, Any]:
+        """Moments and counters; no moments before the first update."""
+        return {
+            "exp_avg": self._exp_avg,
+            "exp_avg_sq": self._exp_avg_sq,
+            "steps": dict(self._steps),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take them up."""
+        first, second = state["exp_avg"], state["exp_avg_sq"]
+        self._exp_avg = None if first is None else self._layout.host_copy(first)
+        self._exp_avg_sq = None if second is None else self._layout.host_copy(second)
+        self._steps = dict(state["steps"])
+
+
+class SharedMoments:
+    """RL's moments, updated by SFT as well.
+
+    RL's step counter goes on with each SFT update, because it corrects the moments' bias by the
+    number of updates they contain. RL's learning-rate schedule is not concerned.
+    """
+
+    def __init__(self, layout: Layout, optimizer: torch.optim.Optimizer) -> None:
+        self._layout = layout
+        self._optimizer = optimizer
+        self._moments: list[Moments] = []
+
+    def begin(self, gradients: list[Tensor | None]) -> None:
+        """Find the moments where they are now, and count this update."""
+        spans = self._layout.spans
+        missing = [s.name for s in spans if "exp_avg" not in self._optimizer.state[s.parameter]]
+        if missing:
+            raise RuntimeError(
+                f"RL's moments must exist to be shared, but `{missing[0]}` has none. "
+                "Take an RL step with AdamW first, or set moments=own."
+            )
+        self._moments = [
+            Moments(first, second)
+            for first, second in zip(
+                self._layout.optimizer_state(self._optimizer, "exp_avg"),
+                self._layout.optimizer_state(self._optimizer, "exp_avg_sq"),
+                strict=True,
+            )
+        ]
+        counted = zip(spans, gradients, strict=True)
+        for parameter in {s.parameter for s, gradient in counted if gradient is not None}:
+            self._optimizer.state[parameter]["step"] += 1
+
+    def step(self, i: int) -> int:
+        """The number of the update under way for span i, RL's updates included."""
+        return int(self._optimizer.state[self._layout.spans[i].parameter]["step"])
+
+    def on_device(self, i: int, device: torch.device) -> Moments:
+        """Span i's moments, on the device already."""
+        return self._moments[i]
+
+    def put_back(self, i: int, moments: Moments) -> None:
+        """Nothing to do: they were updated where they are."""
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: RL's optimizer saves them."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Nothing to take up."""

@@ -1,0 +1,118 @@
+"""What the hold keeps in host memory, and how it is saved with a checkpoint.
+
+Dimensions:
+    N  entries of a span
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mifo_ext.adapters.hold_settings import HoldSettings, SftOptimizerSettings
+from mifo_ext.adapters.shards import Layout
+from mifo_ext.core.freezing import count_bits, unpack_bits
+
+
+class HostMemory:
+    """Snapshot, history and the last mask of every span, outside the device and the optimizer.
+
+    Attributes:
+        snapshot: weights when the RL phase began; None when none is under way.
+        history: importance carried over, zero but for entries of the last mask; None at first.
+        mask: the last mask, packed; None at first.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._spare: list[Tensor] | None = None
+        self.snapshot: list[Tensor] | None = None
+        self.history: list[Tensor] | None = None
+        self.mask: list[Tensor] | None = None
+
+    def remember(self, values: list[Tensor]) -> None:
+        """Copy the weights into the snapshot."""
+        if self.snapshot is None:
+            self.snapshot = self._layout.host_buffers() if self._spare is None else self._spare
+            self._spare = None
+        for kept_N, value_N in zip(self.snapshot, values, strict=True):
+            kept_N.copy_(value_N, non_blocking=True)
+
+    def end_phase(self, *, carry: bool) -> None:
+        """Make what now lies in the snapshot's place the history, or drop it; free the place."""
+        if carry:
+            self.snapshot, self.history = self.history, self.snapshot
+        self._spare, self.snapshot = self.snapshot, None
+
+    def overlap(self, mask: list[Tensor]) -> float | None:
+        """Intersection over union of a mask with the last one, over all ranks.
+
+        None when there is no last mask, or when both are empty.
+        """
+        if self.mask is None:
+            return None
+        counts = []
+        for packed, kept in zip(mask, self.mask, strict=True):
+            last = kept.to(packed.device)
+            both_and_either = [count_bits(packed & last), count_bits(packed | last)]
+            counts.append(torch.tensor(both_and_either, dtype=torch.float64))
+        both, either = self._layout.sum_pairs(counts)
+        return both / either if either else None
+
+    def state(self) -> dict[str, Any]:
+        """The tensors, not copied, but the history as its held entries only."""
+        history = None
+        if self.history is not None and self.mask is not None:
+            history = [
+                values_N[unpack_bits(packed, values_N.numel())]
+                for values_N, packed in zip(self.history, self.mask, strict=True)
+            ]
+        return {"snapshot": self.snapshot, "history": history, "mask": self.mask}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        snapshot, history, mask = state["snapshot"], state["history"], state["mask"]
+        self._spare = None
+        self.snapshot = None if snapshot is None else self._layout.host_copy(snapshot)
+        self.mask = None if mask is None else [packed.clone() for packed in mask]
+        self.history = None
+        if history is not None and self.mask is not None:
+            self.history = self._layout.host_buffers(zero=True)
+            for whole_N, held, packed in zip(self.history, history, self.mask, strict=True):
+                whole_N[unpack_bits(packed, whole_N.numel())] = held
+
+
+def identity(layout: Layout, settings: HoldSettings, sft: SftOptimizerSettings) -> dict[str, Any]:
+    """What a saved state and the hold that takes it up must have in common."""
+    return {
+        "number of ranks": layout.ranks,
+        "rank": layout.rank,
+        **asdict(settings),
+        "moments": sft.moments,
+        "trainable entries": layout.entries,
+        "parameters and their sharding": [
+            f"{span.name}[{span.start}:{span.start + span.length}]" for span in layout.spans
+        ],
+    }
+
+
+def check_identity(ours: dict[str, Any], saved: dict[str, Any]) -> None:
+    """Refuse a state of another run.
+
+    Raises:
+        ValueError: naming everything that differs.
+    """
+    found = []
+    for key, mine in ours.items():
+        theirs = saved.get(key)
+        if mine != theirs:
+            plain = not isinstance(mine, list)
+            found.append(f"{key} ({theirs} then, {mine} now)" if plain else key)
+    if found:
+        raise ValueError(
+            f"The saved hold must be of the same run, but differs in {', '.join(found)}. "
+            "Resume with the ranks, model and recipe it was saved with."
+        )

@@ -1,0 +1,258 @@
+"""Where the entries of a module's parameters lie on this rank.
+
+One view of FSDP2's DTensors, FSDP1's flat parameters and plain parameters: spans of consecutive
+entries of a parameter of the unsharded model, none longer than `SPAN` entries.
+
+Relies on: FSDP2 shards dimension 0 in torch.chunk's order and keeps the sharded Parameter objects
+for good; FSDP1 keeps a flat parameter's shard in `_local_shard` (`data` before its first forward
+pass), its gradient shard in `grad`, and says in `_shard_param_infos` where each original
+parameter lies in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+from torch.distributed.tensor import DTensor, Shard
+
+SPAN = 1 << 20
+"""Entries handled at once, 4 MiB in float32; a multiple of 8, so that masks fill whole bytes."""
+
+# Parts that FSDP1, activation checkpointing and torch.compile insert in parameter names.
+_WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
+
+
+class Span(NamedTuple):
+    """Consecutive entries of one parameter that lie on this rank.
+
+    Attributes:
+        name: the parameter's name in the unsharded model.
+        start: index of the first entry in the flattened, unsharded parameter.
+        length: number of entries, at most `SPAN`.
+        offset: index of the first entry in the local shard that holds it.
+        parameter: the Parameter object that the optimizer knows.
+    """
+
+    name: str
+    start: int
+    length: int
+    offset: int
+    parameter: nn.Parameter
+
+
+class _Whole(NamedTuple):
+    """A trainable parameter of the unsharded model and its part on this rank."""
+
+    name: str
+    entries: int
+    start: int
+    length: int
+    offset: int
+    parameter: nn.Parameter
+
+
+class Layout:
+    """The trainable parameters of a module, as spans on this rank.
+
+    Attributes:
+        spans: this rank's spans, by name and start.
+        names: every trainable parameter of the unsharded model, sorted.
+        entries: number of trainable entries of the unsharded model; FSDP's padding is none.
+        group: ranks that share the model's entries; None if this rank holds them all.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        if isinstance(module, FullyShardedDataParallel):
+            wholes, self.group, self._device = _fsdp1(module)
+        else:
+            wholes, self.group, self._device = _fsdp2_or_plain(module)
+        _check(wholes)
+        wholes = sorted(wholes, key=lambda whole: whole.name)
+        self.names = [whole.name for whole in wholes]
+        self.entries = sum(whole.entries for whole in wholes)
+        self.spans = [span for whole in wholes for span in _cut(whole)]
+
+    @property
+    def ranks(self) -> int:
+        """How many ranks share the model's entries."""
+        return 1 if self.group is None else self.group.size()
+
+    @property
+    def rank(self) -> int:
+        """This rank's place among them."""
+        return 0 if self.group is None else self.group.rank()
+
+    def values(self) -> list[Tensor]:
+        """Each span's entries, as views of where they are now."""
+        return self._views({id(s.parameter): _local(s.parameter) for s in self.spans})
+
+    def gradients(self) -> list[Tensor | None]:
+        """Each span's gradient, as a view; None where the parameter has none."""
+        grads: dict[int, Tensor] = {}
+        for span in self.spans:
+            if span.parameter.grad is not None:
+                grads[id(span.parameter)] = _local(span.parameter.grad)
+        return [
+            grads[id(s.parameter)][s.offset : s.offset + s.length]
+            if id(s.parameter) in grads
+            else None
+            for s in self.spans
+        ]
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer, key: str) -> list[Tensor]:
+        """Each span's entries of a tensor in the optimizer's state, as views."""
+        return self._views(
+            {id(s.parameter): _local(optimizer.state[s.parameter][key]) for s in self.spans}
+        )
+
+    def sum_over_ranks(self, counts: Tensor) -> Tensor:
+        """Add up a tensor over the ranks that share the model; it comes back on its device."""
+        if self.group is None:
+            return counts
+        total = counts.to(self._device, copy=True)
+        dist.all_reduce(total, group=self.group)
+        return total.to(counts.device)
+
+    def host_buffers(self, *, zero: bool = False) -> list[Tensor]:
+        """Host memory in float32 for every span, page-locked where there is an accelerator."""
+        pin = torch.accelerator.is_available()
+        make = torch.zeros if zero else torch.empty
+        return [make(s.length, dtype=torch.float32, pin_memory=pin) for s in self.spans]
+
+    def host_copy(self, values: list[Tensor]) -> list[Tensor]:
+        """A copy of values that are given for every span, in `host_buffers`."""
+        buffers = self.host_buffers()
+        for buffer_N, value_N in zip(buffers, values, strict=True):
+            buffer_N.copy_(value_N)
+        return buffers
+
+    @staticmethod
+    def wait() -> None:
+        """Wait for copies to and from the accelerator, so that the host may read them."""
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+
+    def sum_pairs(self, pairs: list[Tensor]) -> tuple[float, float]:
+        """Add up pairs of float64 numbers, one or none a span, over this rank and over ranks."""
+        zero = torch.zeros(2, dtype=torch.float64)
+        total = torch.stack(pairs).sum(0).cpu() if pairs else zero
+        first, second = self.sum_over_ranks(total).tolist()
+        return first, second
+
+    def _views(self, local: dict[int, Tensor]) -> list[Tensor]:
+        return [local[id(s.parameter)][s.offset : s.offset + s.length] for s in self.spans]
+
+
+def _cut(whole: _Whole) -> Iterator[Span]:
+    for first in range(0, whole.length, SPAN):
+        length = min(SPAN, whole.length - first)
+        yield Span(whole.name, whole.start + first, length, whole.offset + first, whole.parameter)
+
+
+def _local(value: Tensor) -> Tensor:
+    """This rank's entries as one flat view."""
+    if isinstance(value, DTensor):
+        value = value.to_local()
+    # After an evaluation FSDP1's `data` may still be the gathered parameter.
+    shard = getattr(value, "_local_shard", None)
+    return (value if shard is None else shard).detach().view(-1)
+
+
+def _fsdp2_or_plain(
+    module: nn.Module,
+) -> tuple[list[_Whole], dist.ProcessGroup | None, torch.device]:
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()  # Gathered, a module shows plain tensors in place of its DTensors.
+    wholes, groups = [], set()
+    device = torch.device("cpu")
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        name = _logical(name)
+        local, start, group = parameter.data, 0, None
+        if isinstance(parameter.data, DTensor):
+            group, start = _sharding(name, parameter.data)
+            local = parameter.data.to_local()
+            device = torch.device(parameter.data.device_mesh.device_type)
+        groups.add(group)
+        wholes.append(_Whole(name, parameter.numel(), start, local.numel(), 0, parameter))
+    if len(groups) > 1:
+        raise ValueError(
+            "All trainable parameters must be sharded over the same ranks, but are not. "
+            "The hold supports FSDP2 and HSDP without tensor or expert parallelism."
+        )
+    return wholes, groups.pop() if groups else None, device
+
+
+def _sharding(name: str, value: DTensor) -> tuple[dist.ProcessGroup, int]:
+    """The ranks that share a DTensor, and the index of this rank's first entry."""
+    dims = [i for i, placement in enumerate(value.placements) if not placement.is_replicate()]
+    if len(dims) != 1 or value.placements[dims[0]] != Shard(0):
+        raise ValueError(
+            f"`{name}` must be sharded along dimension 0 of one mesh dimension, but its placements "
+            f"are {value.placements}. The hold supports FSDP2 and HSDP without tensor parallelism."
+        )
+    group = value.device_mesh.get_group(dims[0])
+    rows, row = value.shape[0], value.shape[1:].numel()
+    start = min(-(-rows // group.size()) * group.rank(), rows)
+    return group, start * row
+
+
+def _fsdp1(
+    module: FullyShardedDataParallel,
+) -> tuple[list[_Whole], dist.ProcessGroup | None, torch.device]:
+    wholes, group = [], None
+    for prefix, part in module.named_modules():
+        handle: Any = getattr(part, "_handle", None)
+        if not isinstance(part, FullyShardedDataParallel) or handle is None:
+            continue
+        if handle._use_orig_params:
+            raise ValueError(
+                "`use_orig_params` must be False under FSDP1, but is True. Leave it at verl's "
+                "default, or use strategy=fsdp2."
+            )
+        flat = handle.flat_param
+        if not flat.requires_grad:
+            continue
+        if handle.uses_sharded_strategy:
+            group = handle.process_group
+        for fqn, entries, info in zip(
+            flat._fqns, flat._numels, flat._shard_param_infos, strict=True
+        ):
+            name = _logical(f"{prefix}.{fqn}" if prefix else fqn)
+            start, length, offset = 0, 0, 0
+            if info.in_shard:
+                start, length = info.intra_param_start_idx, info.numel_in_shard
+                offset = info.offset_in_shard
+            wholes.append(_Whole(name, entries, start, length, offset, flat))
+    return wholes, group, module.compute_device or torch.device("cpu")
+
+
+def _logical(name: str) -> str:
+    for wrapper in _WRAPPERS:
+        name = name.replace(wrapper, "")
+    return name
+
+
+def _check(wholes: list[_Whole]) -> None:
+    if not wholes:
+        raise ValueError("`module` must have trainable parameters, but has none.")
+    lora = [whole.name for whole in wholes if "lora_" in whole.name]
+    if lora:
+        raise ValueError(
+            f"LoRA must be off, but `{lora[0]}` is trained. The hold works on full parameters: "
+            "set actor_rollout_ref.model.lora_rank=0."
+        )
+    low = [whole for whole in wholes if whole.parameter.dtype != torch.float32]
+    if low:
+        raise ValueError(
+            f"Master weights must be float32, but `{low[0].name}` is {low[0].parameter.dtype}: "
+            "RL's updates would be rounded away. Set "
+            "actor_rollout_ref.actor.fsdp_config.model_dtype=fp32."
+        )
