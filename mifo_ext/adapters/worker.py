@@ -1,0 +1,200 @@
+"""verl's actor worker, able to run an SFT interval between two RL steps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from verl.single_controller.base.decorator import (
+    Dispatch,
+    make_nd_compute_dataproto_dispatch_fn,
+    register,
+)
+from verl.utils import tensordict_utils as tu
+from verl.workers.engine_workers import ActorRolloutRefWorker
+
+from mifo_ext.adapters.hold import ParameterHold
+from mifo_ext.adapters.hold_settings import (
+    HoldReport,
+    HoldSettings,
+    SftOptimizerSettings,
+    StepReport,
+)
+from mifo_ext.adapters.losses import sft_interval_loss
+from mifo_ext.core.masked_adamw import AdamWSettings
+from mifo_ext.settings import Settings, SftSettings, parse_settings
+
+
+def hold_file(folder: str, rank: int, world_size: int) -> Path:
+    """Where one rank keeps its part of the hold in a checkpoint."""
+    return Path(folder) / f"hold_world_size_{world_size}_rank_{rank}.pt"
+
+
+class InterleavedWorker(ActorRolloutRefWorker):  # type: ignore[misc]
+    """`ActorRolloutRefWorker` with the parameter hold and SFT's own optimizer beside the actor."""
+
+    settings: Settings
+    hold: ParameterHold
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def init_model(self) -> None:
+        """Build verl's model and optimizer, then the hold on them.
+
+        Raises:
+            RuntimeError: if verl built another engine than ours: half of the recipe is missing.
+        """
+        super().init_model()
+        engine = self.actor.engine
+        if type(engine).__name__ != "InterleavedEngine":
+            raise RuntimeError(
+                f"The actor's engine must be InterleavedEngine, but is {type(engine).__name__}: "
+                "`VERL_ENGINE_VENDOR` or `VERL_USE_EXTERNAL_MODULES` did not reach this worker. "
+                "Keep the recipe's `ray_kwargs.ray_init.runtime_env`."
+            )
+        node = OmegaConf.to_container(self.config.interleave, resolve=True)
+        self.settings = parse_settings(node)
+        if not self.settings.enabled:
+            return
+        self.hold = ParameterHold(
+            engine.module,
+            HoldSettings(**asdict(self.settings.hold)),
+            sft_optimizer(self.settings.sft, engine.optimizer, engine.optimizer_config.clip_grad),
+            rl_optimizer=engine.optimizer,
+        )
+        self.begin_phase()
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def begin_phase(self) -> None:
+        """Remember the parameters at the start of an RL phase."""
+        with self.actor.engine.eval_mode():
+            self.hold.begin_phase()
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
+    def sft_interval(self, data: TensorDict) -> TensorDict:
+        """Hold what RL moved, learn the demonstrations, release, and begin the next RL phase.
+
+        Args:
+            data: this rank's demonstrations, see `batches.sft_batch`.
+
+        Returns:
+            No tensors; `metrics` as a plain dict.
+        """
+        engine, rl_loss = self.actor.engine, self.actor.loss_fn
+        tu.assign_non_tensor(data, disable_auto_offload=True)
+        if not engine.engine_config.use_dynamic_bsz:
+            rows = tu.get(data, "mini_batch_size") // engine.get_data_parallel_size()
+            limit = engine.engine_config.micro_batch_size_per_gpu
+            tu.assign_non_tensor(data, micro_batch_size_per_gpu=micro_batch_size(rows, limit))
+        with engine.train_mode():
+            started = time.perf_counter()
+            held = self.hold.engage()
+            engaged = time.perf_counter()
+            try:
+                self.actor.set_loss_fn(partial(sft_interval_loss, settings=self.settings.sft))
+                with engine.sft_interval(self.hold, self.settings.sft) as interval:
+                    output = self.actor.train_mini_batch(data)
+            finally:
+                self.actor.set_loss_fn(rl_loss)
+            stepped = time.perf_counter()
+            self.hold.release()
+            engine.optimizer_zero_grad()
+            self.hold.begin_phase()
+            ended = time.perf_counter()
+        seconds = {"hold": engaged - started, "sft": stepped - engaged, "release": ended - stepped}
+        metrics = {
+            "finite": [report.applied for report in interval.reports],
+            **_hold_metrics(held),
+            **_sft_metrics(interval.reports, tu.get(output, "metrics")),
+            **{f"interleave/seconds/{name}": value for name, value in seconds.items()},
+        }
+        return tu.get_tensordict(tensor_dict={}, non_tensor_dict={"metrics": metrics})
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def save_hold(self, folder: str) -> None:
+        """Write this rank's snapshot, history and SFT moments."""
+        file = hold_file(folder, torch.distributed.get_rank(), torch.distributed.get_world_size())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(self.hold.state_dict(), file)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def load_hold(self, folder: str) -> None:
+        """Take up what `save_hold` wrote.
+
+        Raises:
+            FileNotFoundError: if this rank's file is missing.
+        """
+        file = hold_file(folder, torch.distributed.get_rank(), torch.distributed.get_world_size())
+        if not file.exists():
+            raise FileNotFoundError(
+                f"`{file}` is missing: the checkpoint was written by another number of ranks or by "
+                "a recipe without a hold. Resume with the same ones, or start afresh with "
+                "trainer.resume_mode=disable."
+            )
+        self.hold.load_state_dict(torch.load(file, weights_only=True, mmap=True))
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def publish(self, staged: str, final: str) -> None:
+        """Move a whole checkpoint to its place, on whichever node its files lie."""
+        from mifo_ext.adapters.checkpoints import publish_folder
+
+        publish_folder(Path(staged), Path(final))
+
+
+def sft_optimizer(
+    sft: SftSettings, rl_optimizer: torch.optim.Optimizer, rl_clip_norm: float | None
+) -> SftOptimizerSettings:
+    """SFT's optimizer: what the recipe leaves open is RL's."""
+    rl = rl_optimizer.param_groups[0]
+    return SftOptimizerSettings(
+        adamw=AdamWSettings(
+            betas=rl["betas"] if sft.betas is None else sft.betas,
+            eps=rl["eps"] if sft.eps is None else sft.eps,
+            weight_decay=rl["weight_decay"] if sft.weight_decay is None else sft.weight_decay,
+        ),
+        clip_norm=rl_clip_norm if sft.clip_norm is None else sft.clip_norm,
+        moments=sft.moments,
+    )
+
+
+def micro_batch_size(rows: int, limit: int) -> int:
+    """The largest micro-batch that divides `rows`, as verl asks, and is at most RL's."""
+    return max(size for size in range(1, min(rows, limit) + 1) if rows % size == 0)
+
+
+def _hold_metrics(report: HoldReport) -> dict[str, float]:
+    return {
+        "interleave/hold/held_fraction": report.held_fraction,
+        "interleave/hold/held": report.held,
+        "interleave/hold/moved": report.moved,
+        "interleave/hold/rl_update_norm": report.update_norm,
+        **({} if report.threshold is None else {"interleave/hold/threshold": report.threshold}),
+        **({} if report.jaccard is None else {"interleave/hold/jaccard": report.jaccard}),
+    }
+
+
+def _sft_metrics(reports: list[StepReport], verl_metrics: dict[str, Any]) -> dict[str, float]:
+    finite = [report for report in reports if report.applied]
+    metrics: dict[str, float] = {
+        "interleave/sft/steps": len(finite),
+        "interleave/sft/skipped_steps": len(reports) - len(finite),
+        "interleave/sft/loss": _mean(verl_metrics["loss"]),
+        "interleave/sft/tokens_kept": sum(verl_metrics["tokens_kept"]),
+        "interleave/sft/tokens": sum(verl_metrics["tokens"]),
+    }
+    if finite:
+        metrics |= {
+            "interleave/sft/gradient_norm": _mean([r.gradient_norm for r in finite]),
+            "interleave/sft/update_norm": _mean([r.update_norm for r in finite]),
+            "interleave/hold/gradient_share": _mean([r.held_gradient_share for r in finite]),
+        }
+    return metrics
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
