@@ -14,7 +14,9 @@ root=$PWD
 started=$SECONDS
 
 fail() {
-    printf 'make setup: %s\n' "$@" >&2
+    printf 'make setup: %s\n' "$1" >&2
+    shift
+    [ $# = 0 ] || printf '    %s\n' "$@" >&2
     exit 1
 }
 
@@ -50,7 +52,7 @@ progress() {
     local what=$1 total=$2 done=0 word rest
     while read -r word rest; do
         case $word in
-            Collecting | Processing | Requirement) done=$((done + 1)) ;;
+            Collecting | Processing | Obtaining | Requirement) done=$((done + 1)) ;;
             Installing) rest="unpacking, about a minute" ;;
             *) continue ;;
         esac
@@ -95,6 +97,8 @@ install_torch() {
 
 install_packages() {
     local missing
+    # Without its record pip can neither use nor replace a package: it was stopped in the middle of it.
+    find "$VENV"/lib/python*/site-packages -maxdepth 1 -name '*.dist-info' ! -exec test -e {}/RECORD \; -exec rm -r {} +
     # First of all, so that packages without a wheel are built with the pinned setuptools.
     missing=$("$VENV/bin/python" scripts/broken_packages.py requirements/cpu.txt requirements/dev.txt)
     if [ -n "$missing" ]; then
@@ -140,7 +144,7 @@ wanted=$( (echo "$root" && cat requirements/*.txt pyproject.toml scripts/setup.s
     fail "this machine must run Linux on x86_64 (vLLM's CPU build and the pins are for that), but is $(uname -sm)."
 if [ "${CPU:-}" != 1 ] && has_accelerator; then
     fail "this machine has an accelerator; make setup is for machines without one. Install beside verl's own set:" \
-        "    pip install 'verl[vllm]==0.9.1' && pip install -e ." \
+        "  pip install 'verl[vllm]==0.9.1' && pip install -e ." \
         "then: mifo doctor. (CPU=1 make setup sets up the CPU packages all the same.)"
 fi
 # One set-up at a time; the lock goes with the process, however it ends.
