@@ -1,0 +1,189 @@
+"""Everything about a run that can be found wrong before it costs anything: sentences, no exceptions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from omegaconf import DictConfig, OmegaConf
+
+from mifo_ext.adapters import checkpoints
+from mifo_ext.settings import SettingsError, parse_settings
+
+NEEDED_COLUMNS = ("prompt", "reward_model", "data_source")
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+
+
+def problems_of(config: DictConfig) -> list[str]:
+    """Find everything wrong with a run's configuration and what it points to.
+
+    Args:
+        config: the composed configuration.
+
+    Returns:
+        One sentence a problem, each with what to do; empty if the run may start.
+    """
+    checks: list[Callable[[DictConfig], Iterator[str]]] = [
+        _settings, _method, _engine, _data, _model, _checkpoint
+    ]
+    return [problem for check in checks for problem in check(config)]
+
+
+def train_rows(config: DictConfig) -> int | None:
+    """Rows of the training files, where they can be read."""
+    try:
+        return sum(pq.read_metadata(file).num_rows for file in files_of(config.data.train_files))
+    except (OSError, ValueError):
+        return None
+
+
+def files_of(files: Any) -> list[str]:
+    """verl takes one path or a list."""
+    return [files] if isinstance(files, str) else [str(file) for file in files or []]
+
+
+def _settings(config: DictConfig) -> Iterator[str]:
+    node = OmegaConf.to_container(config.interleave, resolve=True)
+    try:
+        parse_settings(
+            node,  # type: ignore[arg-type]
+            rollouts_per_question=config.actor_rollout_ref.rollout.n,
+            train_rows=train_rows(config),
+        )
+    except SettingsError as error:
+        yield from error.problems
+
+
+def _method(config: DictConfig) -> Iterator[str]:
+    mode = config.trainer.v1.trainer_mode
+    if mode != "interleaved":
+        yield (
+            f"`trainer.v1.trainer_mode` must be interleaved, but is {mode}: verl's other trainers "
+            "run no SFT. Leave it out."
+        )
+    if not config.trainer.use_v1:
+        yield "`trainer.use_v1` must be true, but is false: recipes build on verl's V1 trainer."
+    model = config.actor_rollout_ref.model
+    rank = model.get("lora_rank", 0) or model.get("lora", {}).get("rank", 0)
+    if rank or model.get("lora_adapter_path"):
+        yield (
+            "LoRA is not supported by recipes: importance and hold are defined over the full "
+            "parameters. Set actor_rollout_ref.model.lora_rank=0."
+        )
+    if config.actor_rollout_ref.actor.get("checkpoint", {}).get("async_save", False):
+        yield (
+            "`actor_rollout_ref.actor.checkpoint.async_save` must be false, but is true: a "
+            "checkpoint is put into place only when it is whole."
+        )
+
+
+def _engine(config: DictConfig) -> Iterator[str]:
+    actor = config.actor_rollout_ref.actor
+    if actor.strategy not in ("fsdp", "fsdp2"):
+        yield (
+            f"`actor_rollout_ref.actor.strategy` must be fsdp2 or fsdp, but is {actor.strategy}: "
+            "the hold lives in the FSDP optimizer."
+        )
+        return
+    if actor.fsdp_config.model_dtype not in ("fp32", "float32"):
+        yield (
+            "`actor_rollout_ref.actor.fsdp_config.model_dtype` must be fp32, but is "
+            f"{actor.fsdp_config.model_dtype}: updates at lr 1e-6 vanish in bf16 weights, so what "
+            "RL moved could not be seen. Set mixed_precision.param_dtype for the arithmetic."
+        )
+    tokens = OmegaConf.select(config, "interleave.sft.tokens")
+    if tokens == "high_entropy" and config.actor_rollout_ref.model.get("use_fused_kernels", False):
+        yield (
+            "`actor_rollout_ref.model.use_fused_kernels` must be false, but is true: fused kernels "
+            "never make the logits that token entropy is computed from. Or set "
+            "interleave.sft.tokens=all."
+        )
+
+
+def _data(config: DictConfig) -> Iterator[str]:
+    wants_demonstrations = bool(OmegaConf.select(config, "interleave.enabled", default=True))
+    for key in ("train_files", "val_files"):
+        files = files_of(config.data[key])
+        if not files:
+            yield f"`data.{key}` must name a parquet file, but is empty."
+        for file in files:
+            needed = ["target"] if wants_demonstrations and key == "train_files" else []
+            yield from _table(f"data.{key}", Path(file), [*NEEDED_COLUMNS, *needed])
+
+
+def _table(key: str, file: Path, columns: list[str]) -> Iterator[str]:
+    if not file.exists():
+        yield (
+            f"`{key}` must name a file, but {file} does not exist. Make it with `mifo prepare data` "
+            "(or `mifo world build`)."
+        )
+        return
+    try:
+        table = pq.ParquetFile(file)
+    except (OSError, ValueError) as error:
+        yield f"`{key}` must be parquet, but {file} cannot be read: {error}. Use `mifo prepare data`."
+        return
+    missing = [name for name in columns if name not in table.schema_arrow.names]
+    if missing:
+        yield (
+            f"`{key}` must have the columns {', '.join(columns)}, but {file} lacks "
+            f"{', '.join(missing)}. Use `mifo prepare data`."
+        )
+    elif table.metadata.num_rows == 0:
+        yield f"`{key}` must have rows, but {file} has none."
+    elif "target" in columns and _all_null(table, "target"):
+        yield (
+            f"`{key}` must have demonstrations in its column `target`, but in {file} all are null: "
+            "hard questions would have nothing to learn from. Use recipe=grpo, or add solutions."
+        )
+
+
+def _all_null(table: pq.ParquetFile, column: str) -> bool:
+    """Whether a column is null everywhere; stops at the first row group where it is not."""
+    for number in range(table.metadata.num_row_groups):
+        part = table.read_row_group(number, columns=[column])
+        if part.column(column).null_count < part.num_rows:
+            return False
+    return True
+
+
+def _model(config: DictConfig) -> Iterator[str]:
+    path = Path(str(config.actor_rollout_ref.model.path)).expanduser()
+    if not path.is_absolute() and not path.exists():
+        return  # a hub id: transformers says what it thinks of it
+    if not (path / "config.json").exists():
+        yield (
+            f"`actor_rollout_ref.model.path` must be a Hugging Face folder, but {path} has no "
+            "config.json. Make it with `mifo prepare model` (or `mifo world build`)."
+        )
+        return
+    try:
+        json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        yield f"`actor_rollout_ref.model.path`: {path}/config.json is not JSON ({error})."
+    if not any((path / name).exists() for name in WEIGHT_FILES) and not list(path.glob("*.bin")):
+        yield f"`actor_rollout_ref.model.path`: {path} has no weights (model.safetensors)."
+
+
+def _checkpoint(config: DictConfig) -> Iterator[str]:
+    root = Path(config.trainer.default_local_dir).absolute()
+    if config.trainer.resume_mode == "resume_path":
+        folder = Path(str(config.trainer.resume_from_path)).absolute()
+        if not folder.is_dir():
+            yield f"`trainer.resume_from_path` must be a checkpoint, but {folder} does not exist."
+            return
+    elif config.trainer.resume_mode == "auto":
+        step = checkpoints.tracked_step(root)
+        if step is None:
+            return
+        folder = checkpoints.step_folder(root, step)
+    else:
+        return
+    world_size = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    try:
+        checkpoints.read_state(folder, recipe=config.interleave.recipe, world_size=world_size)
+    except ValueError as error:
+        yield str(error)

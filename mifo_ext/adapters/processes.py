@@ -1,0 +1,143 @@
+"""No process of a run outlives it.
+
+A run's driver marks its environment; Ray and vLLM pass it on to everything they start. A small
+watchdog outside the run ends what still carries the mark when the driver is gone, however it went
+(`kill -9` runs no handler), and the next start of the same run looks once more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+import wrapt
+
+MARK = "MIFO_RUN"
+"""Environment variable that names the run's folder in each of its processes."""
+
+GRACE_S = 10.0
+
+LOCK_FILE = ".lock"
+_locks: list[IO[str]] = []
+"""Held while this process lives; the kernel lets go of them when it ends, however it ends."""
+
+
+def marked_processes(run: str) -> list[psutil.Process]:
+    """Processes of this user that carry a run's mark, without this one and those it stems from."""
+    mine = {process.pid for process in [psutil.Process(), *psutil.Process().parents()]}
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid not in mine and process.environ().get(MARK) == run:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue  # it ended just now, or belongs to somebody else
+    return found
+
+
+def end_processes(processes: list[psutil.Process], *, grace_s: float = GRACE_S) -> int:
+    """Ask processes to end, and kill those that have not after `grace_s` seconds.
+
+    Returns:
+        How many there were.
+    """
+    for process in processes:
+        with _gone_is_fine():
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=grace_s)
+    for process in alive:
+        with _gone_is_fine():
+            process.kill()
+    psutil.wait_procs(alive, timeout=grace_s)
+    return len(processes)
+
+
+class _gone_is_fine:  # noqa: N801
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> bool:
+        return kind is not None and issubclass(kind, psutil.NoSuchProcess)
+
+
+def adopt_run(run: Path) -> int:
+    """Become the run's driver: lock it, end what a former driver left, start the watchdog.
+
+    Args:
+        run: the run's folder; made if missing.
+
+    Returns:
+        How many orphans of an earlier start were ended.
+
+    Raises:
+        RuntimeError: if another driver of the same run is alive.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    lock = (run / LOCK_FILE).open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RuntimeError(
+            f"`{run}` is being trained already. Wait for that run, end it, or choose another "
+            "trainer.default_local_dir."
+        ) from None
+    _locks.append(lock)
+    name = str(run.absolute())
+    ended = end_processes(marked_processes(name))
+    # The watchdog must not carry the mark it looks for.
+    environment = {key: value for key, value in os.environ.items() if key != MARK}
+    os.environ[MARK] = name
+    subprocess.Popen(
+        [sys.executable, str(Path(__file__)), str(os.getpid()), name],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    return ended
+
+
+def stop_on_sigterm(stop_file: Path) -> None:
+    """Turn the first SIGTERM into a request to save and stop; the second ends the run at once.
+
+    Ray sets its own handler in `ray.init`, so ours is set when that returns.
+    """
+
+    def handler(signum: int, _: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        stop_file.parent.mkdir(parents=True, exist_ok=True)
+        stop_file.touch()
+        print(
+            "SIGTERM: the run saves a checkpoint after the current step and ends. "
+            "Send it again to end at once.",
+            flush=True,
+        )
+
+    def after_init(wrapped: Any, _: Any, args: Any, kwargs: Any) -> Any:
+        result = wrapped(*args, **kwargs)
+        signal.signal(signal.SIGTERM, handler)
+        return result
+
+    wrapt.wrap_function_wrapper("ray", "init", after_init)
+
+
+def watch(driver: int, run: str) -> None:
+    """Wait for a driver to end, then end what carries its run's mark."""
+    try:
+        psutil.Process(driver).wait()
+    except psutil.NoSuchProcess:
+        pass
+    time.sleep(2.0)  # an orderly end takes Ray a moment
+    end_processes(marked_processes(run))
+
+
+if __name__ == "__main__":
+    watch(int(sys.argv[1]), sys.argv[2])
