@@ -1,0 +1,274 @@
+"""The global choice of held entries: exact, and blind to sharding."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mifo_ext.core.freezing import (
+    Selection,
+    choose_held,
+    count_bits,
+    held_count,
+    pack_bits,
+    unpack_bits,
+)
+from mifo_ext.core.importance import RANKINGS, Chunk
+
+Model = dict[str, list[float]]
+
+# Few values, so that ties are the normal case; two denormals, and one value that differs from
+# another in its last bit only.
+scores = st.sampled_from([0.0, 1e-45, 1e-40, 1e-6, 1.0, 1.0000001, 1.5, 3e38])
+names = st.sampled_from(["a", "b", "layers.10.w", "layers.2.w"])
+models = st.dictionaries(names, st.lists(scores, max_size=30), min_size=1)
+
+
+def hold(
+    model: Model,
+    count: int,
+    *,
+    cuts: Sequence[int] = (),
+    entries: str = "moved_most",
+) -> tuple[Selection, set[tuple[str, int]]]:
+    """Select on one rank, every parameter in pieces between the cuts."""
+    chunks = pieces(model, cuts)
+    selection = choose_held(lambda: chunks, names=sorted(model), count=count, entries=entries)
+    return selection, held_by(selection, chunks)
+
+
+def pieces(model: Model, cuts: Sequence[int]) -> list[Chunk]:
+    chunks = []
+    for name, values in model.items():
+        bounds = sorted({0, len(values), *(cut for cut in cuts if cut < len(values))})
+        for first, last in pairwise(bounds):
+            importance = torch.tensor(values[first:last], dtype=torch.float32)
+            chunks.append(Chunk(name, first, importance, importance))
+    return chunks
+
+
+def held_by(selection: Selection, chunks: list[Chunk]) -> set[tuple[str, int]]:
+    return {
+        (chunk.name, chunk.start + i)
+        for chunk in chunks
+        for i in selection.mask(chunk).nonzero().flatten().tolist()
+    }
+
+
+def by_sorting(model: Model, count: int, *, entries: str = "moved_most") -> set[tuple[str, int]]:
+    """The definition, word by word: largest first, ties by name and index."""
+    ranked = sorted(
+        (-int(key), chunk.name, chunk.start + i)
+        for chunk in pieces(model, ())
+        for i, key in enumerate(RANKINGS[entries].keys(chunk, 0).tolist())
+        if key > 0
+    )
+    return {(name, index) for _, name, index in ranked[:count]}
+
+
+def test_holds_the_largest_entries_of_the_whole_model() -> None:
+    model = {"a": [0.1, 0.9, 0.2], "b": [0.8, 0.3, 0.0]}
+
+    selection, held = hold(model, 3)
+
+    assert held == {("a", 1), ("b", 0), ("b", 1)}
+    assert (selection.held, selection.eligible) == (3, 5)
+    assert selection.threshold == pytest.approx(0.3)
+
+
+def test_ties_go_to_the_first_name_and_then_to_the_lowest_index() -> None:
+    model = {"b": [1.0, 2.0, 1.0, 1.0], "a": [1.0, 0.0, 1.0]}
+    # First the 2.0, then a[0], a[2], b[0].
+    assert hold(model, 4)[1] == {("b", 1), ("a", 0), ("a", 2), ("b", 0)}
+    # Names are ordered as strings, so layer 10 comes before layer 2.
+    assert hold({"layers.2.w": [1.0], "layers.10.w": [1.0]}, 1)[1] == {("layers.10.w", 0)}
+
+
+def test_entries_that_never_moved_are_never_held() -> None:
+    model = {"a": [0.0, 0.0, 1e-45, 0.0]}
+    selection, held = hold(model, 4)
+    assert held == {("a", 2)}
+    assert selection.held == 1
+
+
+@pytest.mark.parametrize("model", [{"a": [0.0, 0.0]}, {"a": []}])
+def test_nothing_is_held_when_nothing_moved(model: Model) -> None:
+    selection, held = hold(model, 2)
+    assert held == set()
+    assert (selection.held, selection.threshold) == (0, None)
+
+
+def test_nothing_is_held_when_nothing_is_asked_for() -> None:
+    assert hold({"a": [1.0, 2.0]}, 0)[1] == set()
+
+
+@settings(deadline=None)
+@given(model=models, count=st.integers(0, 130), cuts=st.lists(st.integers(1, 29)))
+def test_the_choice_is_that_of_sorting_however_parameters_are_cut(
+    model: Model, count: int, cuts: list[int]
+) -> None:
+    selection, held = hold(model, count, cuts=cuts)
+    eligible = sum(value > 0 for values in model.values() for value in values)
+
+    assert held == by_sorting(model, count)
+    assert len(held) == selection.held == min(count, eligible)
+
+
+@pytest.mark.parametrize("entries", ["moved_least", "largest_weight", "random"])
+@settings(deadline=None)
+@given(model=models, count=st.integers(0, 130), cuts=st.lists(st.integers(1, 29)))
+def test_every_order_is_exact(entries: str, model: Model, count: int, cuts: list[int]) -> None:
+    assert hold(model, count, cuts=cuts, entries=entries)[1] == by_sorting(
+        model, count, entries=entries
+    )
+
+
+@settings(deadline=None)
+@given(
+    values=st.lists(st.floats(0, 2.0**127, width=32), min_size=1, max_size=60),
+    count=st.integers(1, 60),
+)
+def test_the_choice_is_exact_for_any_numbers(values: list[float], count: int) -> None:
+    assert hold({"a": values}, count)[1] == by_sorting({"a": values}, count)
+
+
+def on_ranks(chunks_by_rank: list[list[Chunk]], names: list[str], count: int) -> list[Selection]:
+    """Select on several ranks, each a thread."""
+    gang = Gang(len(chunks_by_rank))
+
+    def select(rank: int) -> Selection:
+        return choose_held(
+            lambda: chunks_by_rank[rank], names=names, count=count, sum_over_ranks=gang.sum(rank)
+        )
+
+    with ThreadPoolExecutor(gang.size) as pool:
+        return list(pool.map(select, range(gang.size)))
+
+
+class Gang:
+    """Ranks in one process that add up tensors, and remember the largest."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._barrier = threading.Barrier(size, timeout=30)
+        self._parts: list[Tensor] = [torch.empty(0)] * size
+
+    def sum(self, rank: int) -> Callable[[Tensor], Tensor]:
+        def add_up(part: Tensor) -> Tensor:
+            self._parts[rank] = part.clone()
+            self._barrier.wait()
+            total = torch.stack(self._parts).sum(0)
+            self._barrier.wait()
+            return total
+
+        return add_up
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    model=models,
+    count=st.integers(0, 130),
+    cuts=st.lists(st.integers(1, 29)),
+    ranks=st.integers(1, 7),
+    deal=st.randoms(use_true_random=False),
+)
+def test_ranks_agree_and_choose_as_one_rank_would(
+    model: Model, count: int, cuts: list[int], ranks: int, deal: object
+) -> None:
+    chunks_by_rank: list[list[Chunk]] = [[] for _ in range(ranks)]
+    for chunk in pieces(model, cuts):
+        chunks_by_rank[deal.randrange(ranks)].append(chunk)  # type: ignore[attr-defined]
+
+    selections = on_ranks(chunks_by_rank, sorted(model), count)
+
+    alone, held = hold(model, count)
+    assert set(selections) == {alone}
+    assert set().union(*map(held_by, selections, chunks_by_rank)) == held
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_importance_that_is_not_finite_names_its_parameter_on_every_rank(bad: float) -> None:
+    good = Chunk("a", 0, torch.ones(3), torch.ones(3))
+    broken = Chunk("b", 0, torch.tensor([1.0, bad]), torch.ones(2))
+    gang = Gang(2)
+
+    def message(rank: int) -> str:
+        with pytest.raises(ValueError, match="must be finite") as error:
+            choose_held(
+                lambda: [[good], [broken]][rank],
+                names=["a", "b"],
+                count=1,
+                sum_over_ranks=gang.sum(rank),
+            )
+        return str(error.value)
+
+    with ThreadPoolExecutor(2) as pool:
+        messages = list(pool.map(message, range(2)))
+    assert all("is not in b (1 entries)" in text for text in messages)
+
+
+def test_a_parameter_of_billions_of_entries_is_cut_at_the_right_index() -> None:
+    # Two pieces of one parameter, far apart, all tied: only the starts are large.
+    first, last = 2**31 + 5, 2**32 + 7
+    chunks = [Chunk("a", start, torch.ones(4), torch.ones(4)) for start in (last, first)]
+    selection = choose_held(lambda: chunks, names=["a"], count=6)
+    assert held_by(selection, chunks) == {
+        ("a", index) for index in (*range(first, first + 4), last, last + 1)
+    }
+
+
+def test_an_unknown_order_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"one of moved_most, .* but is 'biggest'"):
+        choose_held(lambda: [], names=[], count=1, entries="biggest")
+
+
+@pytest.mark.parametrize(
+    ("fraction", "entries", "count"),
+    # In floats 0.29 * 100 is 28.999999999999996, and 0.1 * 3 * 10**17 is off by many.
+    [(0.29, 100, 29), (0.5, 7, 3), (0.0, 9, 0), (1.0, 9, 9), (0.1, 3 * 10**17 + 9, 3 * 10**16)],
+)
+def test_the_count_is_the_exact_floor(fraction: float, entries: int, count: int) -> None:
+    assert held_count(fraction, entries) == count
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
+def test_a_fraction_outside_its_range_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match=r"`fraction` must be in \[0, 1\], but is"):
+        held_count(fraction, 10)
+
+
+def test_bits_are_packed_eight_to_a_byte_lowest_first() -> None:
+    mask = torch.tensor([True, False, False, True] + [False] * 4 + [True])
+    packed = pack_bits(mask)
+    assert packed.tolist() == [0b00001001, 0b00000001]
+    assert count_bits(packed) == 3
+
+
+@settings(deadline=None)
+@given(bits=st.lists(st.booleans(), max_size=100))
+def test_unpacking_undoes_packing(bits: list[bool]) -> None:
+    mask = torch.tensor(bits, dtype=torch.bool)
+    packed = pack_bits(mask)
+
+    assert packed.dtype == torch.uint8
+    assert packed.numel() == -(-len(bits) // 8)
+    assert unpack_bits(packed, len(bits)).tolist() == bits
+    assert count_bits(packed) == sum(bits)
+
+
+def test_every_byte_is_packed_right() -> None:
+    bytes_ = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(pack_bits(unpack_bits(bytes_, 2048)), bytes_)
+
+
+def test_a_packed_mask_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="`packed_P` must have 2 bytes for 9 entries, but has 1"):
+        unpack_bits(torch.zeros(1, dtype=torch.uint8), 9)
