@@ -7,14 +7,14 @@ would have more than `BITS_AT_MOST` bits is refused, not attempted.
 import math
 from fractions import Fraction
 
-from mifo_ext.grading.expression import Node
+from mifo_ext.grading.nodes import Node
 
 BITS_AT_MOST = 64_000
 WORK_AT_MOST = 4_000_000
 """Sum over all operations of the bits of their results."""
 
 
-class Inexact(ValueError):
+class InexactError(ValueError):
     """The expression is no rational number, or too large to be computed exactly."""
 
 
@@ -22,7 +22,7 @@ def exact_value(node: Node) -> Fraction:
     """The value of a constant rational expression.
 
     Raises:
-        Inexact: a symbol, an irrational part, a division by zero, or a number too large.
+        InexactError: a symbol, an irrational part, a division by zero, or a number too large.
     """
     return _Calculator().value(node)
 
@@ -36,7 +36,7 @@ class _Calculator:
         bits = result.numerator.bit_length() + result.denominator.bit_length()
         self.work += bits
         if bits > BITS_AT_MOST or self.work > WORK_AT_MOST:
-            raise Inexact("number too large")
+            raise InexactError("number too large")
         return result
 
     def _apply(self, node: Node) -> Fraction:
@@ -51,7 +51,7 @@ class _Calculator:
             case "mul", [left, right]:
                 return left * right
             case "div" | "mod", [_, right] if right == 0:
-                raise Inexact("division by zero")
+                raise InexactError("division by zero")
             case "div", [left, right]:
                 return left / right
             case "mod", [left, right]:
@@ -61,7 +61,9 @@ class _Calculator:
             case "factorial", [value]:
                 return Fraction(math.factorial(_count(value, at_most=5000)))
             case "binomial", [total, chosen]:
-                return Fraction(math.comb(_count(total, at_most=5000), _count(chosen, at_most=5000)))
+                return Fraction(
+                    math.comb(_count(total, at_most=5000), _count(chosen, at_most=5000))
+                )
             case "floor", [value]:
                 return Fraction(math.floor(value))
             case "ceil", [value]:
@@ -72,15 +74,15 @@ class _Calculator:
                 return max(values)
             case "min", _ if values:
                 return min(values)
-            case ("gcd" | "lcm"), _ if values and all(value.denominator == 1 for value in values):
+            case (("gcd" | "lcm"), _) if values and all(value.denominator == 1 for value in values):
                 fold = math.gcd if node.kind == "gcd" else math.lcm
                 return Fraction(fold(*(value.numerator for value in values)))
-        raise Inexact(f"{node.kind} is not rational")
+        raise InexactError(f"{node.kind} is not rational")
 
 
 def _count(value: Fraction, *, at_most: int) -> int:
     if value.denominator != 1 or not 0 <= value <= at_most:
-        raise Inexact("not a small natural number")
+        raise InexactError("not a small natural number")
     return int(value)
 
 
@@ -88,14 +90,14 @@ def _power(base: Fraction, exponent: Fraction) -> Fraction:
     if exponent.denominator == 1:
         bits = max(base.numerator.bit_length(), base.denominator.bit_length())
         if abs(exponent) * bits > BITS_AT_MOST and base not in (0, 1, -1):
-            raise Inexact("power too large")
+            raise InexactError("power too large")
         if base == 0 and exponent <= 0:
-            raise Inexact("zero to a power that is not positive")
+            raise InexactError("zero to a power that is not positive")
         if base in (0, 1, -1):
             return base if exponent % 2 else abs(base)
         return base ** int(exponent)
     if base < 0 or exponent.denominator > 64:
-        raise Inexact("no real root")
+        raise InexactError("no real root")
     above = _root(base.numerator, exponent.denominator)
     below = _root(base.denominator, exponent.denominator)
     return _power(Fraction(above, below), Fraction(exponent.numerator))
@@ -106,9 +108,9 @@ def _root(value: int, degree: int) -> int:
     if degree == 2:
         root = math.isqrt(value)
     elif value.bit_length() > 1000:
-        raise Inexact("root of a large number")
+        raise InexactError("root of a large number")
     else:
         root = round(value ** (1 / degree)) if value else 0
     if root**degree != value:
-        raise Inexact("irrational root")
+        raise InexactError("irrational root")
     return root

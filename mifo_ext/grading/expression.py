@@ -6,52 +6,34 @@ taken for a number.
 """
 
 from collections.abc import Callable
-from fractions import Fraction
-from typing import NamedTuple
 
-from mifo_ext.grading.tokens import Token, Unreadable, number_value, tokenize
+from mifo_ext.grading.nodes import Node, number
+from mifo_ext.grading.tokens import Token, UnreadableError, number_value, tokenize, word_set
 
 CHARACTERS_AT_MOST = 1000
 DEPTH_AT_MOST = 25
-_ACCENTS = frozenset("dot ddot hat bar tilde overline widehat check".split())
+_ACCENTS = word_set("dot ddot hat bar tilde overline widehat check")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|"}
-_SYMBOL_COMMANDS = frozenset(
+_SYMBOL_COMMANDS = word_set(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau "
     "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar "
-    "ell nabla partial".split()
+    "ell nabla partial"
 )
 _NAMED_FUNCTIONS = frozenset("fghFGHP")
-
-
-class Node(NamedTuple):
-    """A node of the expression: an operation, a symbol or a number."""
-
-    kind: str
-    """`number`, `symbol`, or the name of an operation or function."""
-    parts: "tuple[Node, ...]" = ()
-    value: Fraction = Fraction(0)
-    """Of a number."""
-    name: str = ""
-    """Of a symbol."""
-
-
-def number(value: int | Fraction) -> Node:
-    """A number node."""
-    return Node("number", value=Fraction(value))
 
 
 def read_expression(text: str) -> Node:
     """Parse a normalised answer.
 
     Raises:
-        Unreadable: the text is too long, too deep, or not an expression.
+        UnreadableError: the text is too long, too deep, or not an expression.
     """
     if len(text) > CHARACTERS_AT_MOST:
-        raise Unreadable(f"more than {CHARACTERS_AT_MOST} characters")
+        raise UnreadableError(f"more than {CHARACTERS_AT_MOST} characters")
     reader = _Reader(tokenize(text))
     node = reader.sum()
     if reader.peek() is not None:
-        raise Unreadable(f"unexpected {reader.peek()!r}")
+        raise UnreadableError(f"unexpected {reader.peek()!r}")
     return node
 
 
@@ -76,19 +58,19 @@ class _Reader:
 
     def take(self) -> Token:
         if self.at >= len(self.tokens):
-            raise Unreadable("the expression stops early")
+            raise UnreadableError("the expression stops early")
         self.at += 1
         return self.tokens[self.at - 1]
 
     def expect(self, sign: str) -> None:
         if not self.is_sign(sign):
-            raise Unreadable(f"expected {sign!r}")
+            raise UnreadableError(f"expected {sign!r}")
         self.at += 1
 
     def nested(self, read: Callable[[], Node]) -> Node:
         self.depth += 1
         if self.depth > DEPTH_AT_MOST:
-            raise Unreadable(f"nested deeper than {DEPTH_AT_MOST}")
+            raise UnreadableError(f"nested deeper than {DEPTH_AT_MOST}")
         node = read()
         self.depth -= 1
         return node
@@ -161,6 +143,8 @@ class _Reader:
             mark = self.take().text
             if mark == "!":
                 node = Node("factorial", (node,))
+            elif mark == "°":
+                node = Node("mul", (node, Node("div", (Node("pi"), number(180)))))
             elif mark == "%":
                 node = Node("div", (node, number(100)))
         return node
@@ -183,10 +167,10 @@ class _Reader:
             return self.letter(token.text)
         if token.kind == "command":
             return self.command(token.text)
-        raise Unreadable(f"unexpected {token.text!r}")
+        raise UnreadableError(f"unexpected {token.text!r}")
 
     def number(self, token: Token) -> Node:
-        """A number, or a mixed number such as `3 1/2` and `3\\frac{1}{2}`."""
+        r"""A number, or a mixed number such as `3 1/2` and `3\frac{1}{2}`."""
         whole = Node("number", value=number_value(token.text))
         if "." in token.text or "e" in token.text.lower():
             return whole
@@ -246,9 +230,9 @@ class _Reader:
         if name in ("lfloor", "lceil"):
             node = self.nested(self.sum)
             if self.take().text != f"r{name[1:]}":
-                raise Unreadable(f"{name} without its end")
+                raise UnreadableError(f"{name} without its end")
             return Node("floor" if name == "lfloor" else "ceil", (node,))
-        raise Unreadable(f"command {name!r}")
+        raise UnreadableError(f"command {name!r}")
 
     def argument(self) -> Node:
         r"""One LaTeX argument: a group, or a single digit or symbol as in `\frac12`."""
@@ -257,7 +241,7 @@ class _Reader:
         token = self.tokens[self.at] if self.at < len(self.tokens) else None
         if token is not None and token.kind == "number" and len(token.text) > 1:
             if not token.text.isdigit():
-                raise Unreadable("a decimal where one digit belongs")
+                raise UnreadableError("a decimal where one digit belongs")
             self.tokens[self.at] = token._replace(text=token.text[1:], spaced=False)
             return number(int(token.text[0]))
         return self.nested(self.atom)
@@ -278,7 +262,7 @@ class _Reader:
         node = Node(name, argument)
         if base is not None:
             if name != "log" or len(argument) != 1:
-                raise Unreadable(f"{name} with a subscript")
+                raise UnreadableError(f"{name} with a subscript")
             node = Node("div", (node, Node("log", (base,))))
         return node if exponent is None else Node("pow", (node, exponent))
 
@@ -299,7 +283,7 @@ class _Reader:
                 nodes.append(self.nested(self.sum))
             self.expect(closing)
             if len(nodes) > 1 and name not in ("max", "min", "gcd", "lcm"):
-                raise Unreadable(f"{name} of several values")
+                raise UnreadableError(f"{name} of several values")
             return tuple(nodes)
         if self.kind() == "function":
             return (self.nested(self.power),)

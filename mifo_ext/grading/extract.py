@@ -17,7 +17,7 @@ _JOIN = re.compile(
 )
 _LINE = re.compile(
     r"(?:\banswer(?:\s+(?:here|to\s+(?:the|this)\s+(?:question|problem)))?\s*"
-    r"(?:\*\*|__)?\s*(?:is\b|are\b|:|=)|####|答案(?:是|为|:|：))"
+    r"(?:\*\*|__)?\s*(?:is\b|are\b|:|=)|####|答案(?:是|为|:|\uff1a))"
     r"\s*(?:\*\*|__)?\s*:?[ \t]*(?:\n\s*)?(?P<answer>[^\n]{1,400})",
     re.IGNORECASE,
 )
@@ -28,7 +28,9 @@ _LETTER_LINE = re.compile(r"\**\(?([A-J])\)?\**\.?")
 ANSWER_LINE_TAIL = 500
 """An answer line further than this many characters from the end was not the final word."""
 
-_OPENING_WORDS = re.compile(r"(?:that|not|in|to|for|this|we|it|which|because|obtained|given)\s", re.I)
+_OPENING_WORDS = re.compile(
+    r"(?:that|not|in|to|for|this|we|it|which|because|obtained|given)\s", re.I
+)
 
 
 class Answer(NamedTuple):

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (look-alike characters are what this file is about)
 r"""One spelling for the many ways of writing the same LaTeX.
 
 The result is still LaTeX-like text, in a smaller language: `*` for every product sign, `\frac`
@@ -44,21 +45,42 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\\\\\s*\[[^\]]*\]", r"\\\\"),
+        (r"\\\$\s*(-?\d[\d,]*(?:\.\d+)?)(?!\s*\\text)", r"\1\\text{ dollars}"),
         (r"\\\$", ""),
         (r"(?<!\\)\\[()\[\]]|\$", " "),
         (r"\\(?:left|right)\s*\.", ""),
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])", ""),
         (r"\\[hv]space\*?\{[^{}]*\}", " "),
-        (r"\\(?:displaystyle|textstyle|limits|nolimits|rm|bf|it|mathstrut|strut|hfill)(?![A-Za-z])", " "),
+        (
+            r"\\(?:displaystyle|textstyle|limits|nolimits|rm|bf|it|mathstrut|strut|"
+            r"hfill)(?![A-Za-z])",
+            " ",
+        ),
         (r"\\!", ""),
-        (r"(?<!\\)\\[,;:> ]|(?<!\\)\\(?=\s)|~|\\(?:quad|qquad|thinspace|enspace|medspace|thickspace)(?![A-Za-z])", " "),
-        (r"\{,\}", ","),
+        (
+            r"(?<!\\)\\[,;:> ]|(?<!\\)\\(?=\s)|~|\\(?:quad|qquad|thinspace|enspace|medspace|"
+            r"thickspace)(?![A-Za-z])",
+            " ",
+        ),
+        (r"\{([,:])\}", r"\1"),
         (r"\\(?:d|t|c|nice|s)frac(?![A-Za-z])", r"\\frac"),
         (r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
-        (r"\\(?:mathbf|mathit|mathsf|mathcal|bm|boldsymbol|pmb|boxed|fbox|underline|vec|overrightarrow|displaylines)\s*(?=\{)", ""),
-        (r"\\(?:textbf|textit|textrm|textsf|texttt|mbox|mathrm|mathtt|mathop|emph|textnormal|operatorname\*?|hbox)\s*(?=\{)", r"\\text"),
+        (
+            r"\\(?:mathbf|mathit|mathsf|mathcal|bm|boldsymbol|pmb|boxed|fbox|underline|vec|"
+            r"overrightarrow|displaylines)\s*(?=\{)",
+            "",
+        ),
+        (
+            r"\\(?:textbf|textit|textrm|textsf|texttt|mbox|mathrm|mathtt|mathop|emph|"
+            r"textnormal|operatorname\*?|hbox)\s*(?=\{)",
+            r"\\text",
+        ),
         (r"\\text\s+(?=\{)", r"\\text"),
-        (r"\\text\s*\{\s*(arcsin|arccos|arctan|arcsec|arccsc|arccot|sinh|cosh|tanh|sin|cos|tan|sec|csc|cot|log|ln|exp|lcm|gcd|max|min|sgn|mod)\s*\}", r"\\\1 "),
+        (
+            r"\\text\s*\{\s*(arcsin|arccos|arctan|arcsec|arccsc|arccot|sinh|cosh|tanh|sin|"
+            r"cos|tan|sec|csc|cot|log|ln|exp|lcm|gcd|max|min|sgn|mod)\s*\}",
+            r"\\\1 ",
+        ),
         (r"\\text\s*\{\s*([deij])\s*\}", r"\1"),
         (r"_\s*\\text\s*\{\s*([^{}]*?)\s*\}", r"_{\1}"),
         (r"_\s*\{\s*\\text\s*\{\s*([^{}]*?)\s*\}\s*\}", r"_{\1}"),
@@ -83,7 +105,11 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:varnothing|O)(?![A-Za-z])", r"\\emptyset "),
         (r"\\infin(?![A-Za-z])", r"\\infty "),
         (r"\\mathbb\s*\{?\s*R\s*\}?|\\Reals?(?![A-Za-z])|\\real(?![A-Za-z])", r"\\R "),
-        (r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![A-Za-z])|\\degree(?![A-Za-z])|\\textdegree(?![A-Za-z])", "°"),
+        (
+            r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![A-Za-z])|\\degree(?![A-Za-z])|"
+            r"\\textdegree(?![A-Za-z])",
+            "°",
+        ),
         (r"\\%|\\text\s*\{\s*(?:%|\\%|percent)\s*\}", "%"),
         (r"(?<=\d)\s*(?:percent|per cent|pct)\b", "%"),
         (r"\\colon(?![A-Za-z])", ":"),

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 
-from mifo_ext.grading.expression import Node
+from mifo_ext.grading.nodes import Node
 
 PRECISION_BITS = 240
 AGREE_BITS = 140
@@ -33,7 +33,7 @@ _SIMPLE = {
 }  # fmt: skip
 
 
-class Undefined(ValueError):
+class UndefinedError(ValueError):
     """The expression has no finite value at this point, or one out of bounds."""
 
 
@@ -89,7 +89,7 @@ def constant(node: Node) -> Any:
     """The value of an expression without symbols, as a 60-digit number; may be complex.
 
     Raises:
-        Undefined: no finite value within bounds.
+        UndefinedError: no finite value within bounds.
     """
     return _Evaluator({}).value(node)
 
@@ -98,18 +98,21 @@ def to_real(value: Any) -> Any:
     """The real part of a value whose imaginary part vanishes.
 
     Raises:
-        Undefined: the value is not real.
+        UndefinedError: the value is not real.
     """
     context = _context()
     if abs(context.im(value)) > abs(value) * context.ldexp(1, -AGREE_BITS):
-        raise Undefined("not a real number")
+        raise UndefinedError("not a real number")
     return context.re(value)
 
 
 def close_to_decimal(value: Any, decimal: Fraction, tolerance: Fraction) -> bool:
     """Whether a real value lies within `tolerance` of a decimal."""
     context = _context()
-    return bool(abs(value - _from_fraction(decimal)) < context.mpf(tolerance.numerator) / tolerance.denominator)
+    return bool(
+        abs(value - _from_fraction(decimal))
+        < context.mpf(tolerance.numerator) / tolerance.denominator
+    )
 
 
 def _context() -> Any:
@@ -140,7 +143,7 @@ def _values(left: Node, right: Node) -> Iterator[tuple[tuple[Any, Any], tuple[An
             evaluator = _Evaluator(point)
             try:
                 pair.append((evaluator.value(node), evaluator.scale))
-            except Undefined:
+            except UndefinedError:
                 break
         # A real expression beside a complex one only means that the point is outside
         # the domain of the second: sqrt(x) says nothing about negative x.
@@ -157,7 +160,9 @@ def _coordinate(name: str, index: int) -> Any:
     """A fixed, generic coordinate: positive for the first points, of either sign after."""
     seed = zlib.crc32(f"{name}/{index}".encode())
     context = _context()
-    value = context.mpf(3) / 10 + context.mpf(seed) * 2 / 2**32 + context.ldexp(context.sqrt(2), -40)
+    value = (
+        context.mpf(3) / 10 + context.mpf(seed) * 2 / 2**32 + context.ldexp(context.sqrt(2), -40)
+    )
     return -value if index >= 4 and (seed >> 3) % 4 else value
 
 
@@ -174,9 +179,9 @@ class _Evaluator:
         try:
             result = self._apply(node)
         except (ArithmeticError, ValueError, TypeError) as error:
-            raise Undefined(str(error)) from error
+            raise UndefinedError(str(error)) from error
         if not self.context.isfinite(result):
-            raise Undefined("not finite")
+            raise UndefinedError("not finite")
         return result
 
     def _apply(self, node: Node) -> Any:
@@ -191,24 +196,24 @@ class _Evaluator:
             case "i":
                 return context.mpc(0, 1)
             case "infty":
-                raise Undefined("infinity")
+                raise UndefinedError("infinity")
         values = [self.value(part) for part in node.parts]
         if node.kind in _SIMPLE and len(values) == 1:
             self._bounded(values[0])
             return getattr(context, _SIMPLE[node.kind])(values[0])
         operation = getattr(self, f"_{node.kind}", None)
         if operation is None:
-            raise Undefined(f"no value for {node.kind}")
+            raise UndefinedError(f"no value for {node.kind}")
         return operation(*values)
 
     def _bounded(self, value: Any, bits: int = ARGUMENT_BITS_AT_MOST) -> None:
         if value and _magnitude(self.context, value) > bits:
-            raise Undefined("argument too large")
+            raise UndefinedError("argument too large")
 
     def _add(self, *terms: Any) -> Any:
         magnitudes = [_magnitude(self.context, term) for term in terms if term]
         if magnitudes and max(magnitudes) - min(magnitudes) > AGREE_BITS - 20:
-            raise Undefined("a term is lost in a sum")
+            raise UndefinedError("a term is lost in a sum")
         self.scale = max([self.scale, *(abs(term) for term in terms)])
         return self.context.fsum(terms)
 
@@ -274,4 +279,3 @@ class _Evaluator:
 def _magnitude(context: Any, value: Any) -> int:
     """About log2 of the absolute value of a number that is not zero."""
     return int(context.mag(value))
-

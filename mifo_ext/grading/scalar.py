@@ -5,12 +5,20 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from mifo_ext.grading.exact import Inexact, exact_value
-from mifo_ext.grading.expression import Node, number, read_expression
-from mifo_ext.grading.probe import Undefined, agree, close_to_decimal, constant, symbols, to_real
+from mifo_ext.grading.exact import InexactError, exact_value
+from mifo_ext.grading.expression import read_expression
+from mifo_ext.grading.nodes import Node, number
+from mifo_ext.grading.probe import (
+    UndefinedError,
+    agree,
+    close_to_decimal,
+    constant,
+    symbols,
+    to_real,
+)
 from mifo_ext.grading.structure import name_derivatives
-from mifo_ext.grading.tokens import Unreadable
-from mifo_ext.grading.units import Unit, is_single_letter_unit, read_unit
+from mifo_ext.grading.tokens import UnreadableError
+from mifo_ext.grading.units import UNIT_WORDS, Unit, is_single_letter_unit, read_unit
 from mifo_ext.grading.words import NUMBER_WORDS, bare_words
 
 DECIMALS_NEEDED = 6
@@ -19,9 +27,12 @@ _GROUPED = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+)(?:\.\d+)?")
 _LITERAL = re.compile(
     r"[+-]?\d*\.(?P<decimals>\d+)(?:\s*(?:[eE]|\*\s*10\s*\^)\s*\{?\s*(?P<power>[+-]?\d{1,4})\s*\}?)?"
 )
-_REPEATING = re.compile(r"(?P<sign>-?)(?P<whole>\d*)\.(?P<fixed>\d*)\\(?:overline|bar|dot)\s*\{?(?P<again>\d+)\}?")
+_REPEATING = re.compile(
+    r"(?P<sign>-?)(?P<whole>\d*)\.(?P<fixed>\d*)\\(?:overline|bar|dot)\s*\{?(?P<again>\d+)\}?"
+)
 _COMMA_DECIMAL = re.compile(r"[+-]?\d+,(?:\d{1,2}|\d{4,})")
 _UNIT_START = re.compile(r"\\text\s*\{|°")
+_OF_ANGLE = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)")
 _PLAIN_UNIT = re.compile(r"(?<=[\d)}])\s*(?P<space>\s)?(?P<unit>[A-Za-z][A-Za-z0-9/^*{} .()-]*)$")
 
 
@@ -51,6 +62,8 @@ def plain_integer(text: str) -> int | None:
 
 def same_scalar(gold: str, answer: str) -> Sameness:
     """Whether two normalised single values are equal, with percent, units and approximation."""
+    if (infinite := _same_infinity(gold, answer)) is not None:
+        return Sameness(infinite, "string", "infinity")
     left, right = read_quantity(gold), read_quantity(answer)
     if left.node is None or right.node is None:
         side = "gold" if left.node is None else "answer"
@@ -67,6 +80,14 @@ def same_scalar(gold: str, answer: str) -> Sameness:
     if _same_angle(left, right):
         return Sameness(True, "number", "the same angle")
     return outcomes[0]
+
+
+def _same_infinity(gold: str, answer: str) -> bool | None:
+    """Compare infinities by their text; None when neither side is one."""
+    texts = [re.sub(r"[+\s]", "", text).replace("infinity", "\\infty") for text in (gold, answer)]
+    if any(text in ("\\infty", "-\\infty") for text in texts):
+        return texts[0] == texts[1]
+    return None
 
 
 def _percent_scales(gold: Quantity, answer: Quantity) -> list[Fraction]:
@@ -107,7 +128,9 @@ def same_value(gold: Quantity, answer: Quantity, scale: Fraction) -> Sameness:
         close = _approximates(answer.text, scale, right, left) or _approximates(
             gold.text, Fraction(1), left, right
         )
-        return Sameness(close, "number", "equal to the decimals given" if close else "different numbers")
+        return Sameness(
+            close, "number", "equal to the decimals given" if close else "different numbers"
+        )
     if symbols(gold.node) or symbols(answer.node):
         same = agree(gold.node, answer.node)
         return Sameness(same, "algebra", _algebra_reason(same))
@@ -129,11 +152,11 @@ def _same_constants(gold: Quantity, answer: Quantity, scale: Fraction) -> Samene
     for one, other, factor in ((answer, gold, scale), (gold, answer, Fraction(1))):
         value = _exact(one.node)
         tolerance = _tolerance(one.text, factor)
-        if value is None or tolerance is None:
+        if value is None or tolerance is None or other.node is None:
             continue
         try:
             exact = to_real(constant(other.node))
-        except Undefined:
+        except UndefinedError:
             continue
         if close_to_decimal(exact, value, min(tolerance, abs(value) / 1000)):
             return Sameness(True, "number", "equal to the decimals given")
@@ -171,7 +194,7 @@ def _has_finite_decimals(value: Fraction) -> bool:
 def _exact(node: Node) -> Fraction | None:
     try:
         return exact_value(node)
-    except Inexact:
+    except InexactError:
         return None
 
 
@@ -189,14 +212,12 @@ def _split_unit(text: str) -> tuple[str, Unit | None]:
     if found := _UNIT_START.search(text):
         value, tail = text[: found.start()].strip(), text[found.start() :]
         unit = read_unit(tail)
-        if value and unit:
+        if value and unit and not (tail[0] == "°" and _OF_ANGLE.search(value)):
             return value, unit
     elif found := _PLAIN_UNIT.search(text):
         words = re.findall(r"[A-Za-z]+", found["unit"])
         unit = read_unit(found["unit"])
         single = found["space"] and is_single_letter_unit(found["unit"])
-        from mifo_ext.grading.units import UNIT_WORDS
-
         if unit and (single or any(word in UNIT_WORDS for word in words)):
             return text[: found.start()].strip(), unit
     return text, None
@@ -212,7 +233,7 @@ def _read_value(text: str) -> Node | None:
         return number(NUMBER_WORDS[word])
     try:
         return read_expression(name_derivatives(text))
-    except Unreadable:
+    except UnreadableError:
         return None
 
 

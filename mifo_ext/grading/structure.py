@@ -6,9 +6,14 @@ Elements stay text; comparing them is the business of `compare`.
 import re
 from typing import Literal, NamedTuple
 
-_AND = re.compile(r"(?:,\s*)?(?:\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|\b(?:and|or)\b|\\(?:lor|land|vee|wedge)(?![A-Za-z])|\\text\s*\{\s*,\s*\})\s*,?")
+_AND = re.compile(
+    r"(?:,\s*)?(?:\\text\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|\b(?:and|or)\b|\\(?:lor|land|vee|wedge)(?![A-Za-z])|\\text\s*\{\s*,\s*\})\s*,?"
+)
 _OR = re.compile(r"\\text\s*\{\s*,?\s*or\s*,?\s*\}|\bor\b|\\(?:lor|vee)(?![A-Za-z])")
-_MATRIX = re.compile(r"\\begin\s*\{(?:[pbBvV]?matrix|smallmatrix|array)\}(?:\s*\{[clr|\s]*\})?(.*)\\end\s*\{[a-zA-Z]*\}", re.DOTALL)
+_MATRIX = re.compile(
+    r"\\begin\s*\{(?:[pbBvV]?matrix|smallmatrix|array)\}(?:\s*\{[clr|\s]*\})?(.*)\\end\s*\{[a-zA-Z]*\}",
+    re.DOTALL,
+)
 _RELATION = re.compile(r"\\(?:le|ge|ne|in|approx|equiv)(?![A-Za-z])|\\notin(?![A-Za-z])|[=<>]")
 _NAME = re.compile(
     r"(?:\\?[A-Za-z]+|\\(?:dot|hat|bar|tilde|overline)\s*\{[^{}]*\})"
@@ -16,7 +21,9 @@ _NAME = re.compile(
     r"|\\frac\s*\{\s*d[^{}]*\}\s*\{\s*d[^{}]*\}|D_\{\w+\}"
 )
 _NOT_NAMES = frozenset({"\\pm", "\\mp", "\\infty", "\\pi", "e", "i", "\\emptyset", "\\R"})
-_DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)\s*(\w|\\[a-z]+)\s*\}\s*\{\s*(?:d|\\partial)\s*(\w|\\[a-z]+)\s*\}")
+_DERIVATIVE = re.compile(
+    r"\\frac\s*\{\s*(?:d|\\partial)\s*(\w|\\[a-z]+)\s*\}\s*\{\s*(?:d|\\partial)\s*(\w|\\[a-z]+)\s*\}"
+)
 
 Kind = Literal["scalar", "list", "set", "tuple", "interval", "union", "matrix", "relation"]
 
@@ -81,18 +88,25 @@ def is_balanced(text: str) -> bool:
 
 def shape(text: str) -> Shape:
     """The outermost structure of a normalised answer."""
+    if text.strip() == "\\emptyset":
+        return Shape("set", ())
     if matrix := _matrix(text):
         return matrix
     if not is_balanced(text):
         return Shape("scalar", (text,))
     listed = [part for part in split_top(_AND.sub(",", text), ",;") if part]
     if len(listed) > 1:
-        return Shape("union" if _OR.search(text) and _all_inequalities(listed) else "list", tuple(listed))
+        return Shape(
+            "union" if _OR.search(text) and _all_inequalities(listed) else "list", tuple(listed)
+        )
     text = listed[0] if listed else text
     if relation := _relation(text):
         return relation
     if any(mark in text for mark in ("\\cup", "\\setminus")):
         parts = split_top(re.sub(r"\\cup(?![A-Za-z])", "\x1f", text), "\x1f")
+        sets = [_bracketed(part) for part in parts]
+        if len(parts) > 1 and all(found is not None and found.kind == "set" for found in sets):
+            return Shape("set", tuple(item for found in sets if found for item in found.items))
         if len(parts) > 1:
             return Shape("union", tuple(parts))
     return _bracketed(text) or Shape("scalar", (text,))
@@ -146,9 +160,17 @@ def _bracketed(text: str) -> Shape | None:
 def name_of(side: str) -> str | None:
     """A side of a relation that is nothing but a name, such as `x`, `f(x)` or `m_{max}`."""
     side = side.strip()
+    if (group := _bracketed(side)) is not None and group.kind == "tuple":
+        names = [name_of(item) for item in group.items]
+        return f"({','.join(name for name in names if name)})" if all(names) else None
     if side in _NOT_NAMES or not _NAME.fullmatch(side):
         return None
     return re.sub(r"[\s{}\\]", "", side)
+
+
+def is_real_line(text: str) -> bool:
+    r"""Whether a text is the real line, whole or without points: not brackets, yet intervals."""
+    return text.strip() == "\\R" or text.startswith("\\R")
 
 
 def spans(text: str) -> list[Span] | None:

@@ -4,14 +4,18 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-FUNCTIONS = frozenset(
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+FUNCTIONS = word_set(
     "arcsin arccos arctan asin acos atan sinh cosh tanh sin cos tan sec csc cot "
-    "log ln lg exp sqrt abs max min gcd lcm floor ceil factorial".split()
+    "log ln lg exp sqrt abs max min gcd lcm floor ceil factorial"
 )
 _ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "ln": "log"}
-_GREEK_NAMES = frozenset(
-    "pi alpha beta gamma delta epsilon theta lambda omega sigma phi rho tau".split()
-)
+_GREEK_NAMES = word_set("pi alpha beta gamma delta epsilon theta lambda omega sigma phi rho tau")
 _WORDS = sorted(FUNCTIONS | _GREEK_NAMES, key=len, reverse=True)
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
@@ -28,7 +32,7 @@ DIGITS_AT_MOST = 4000
 """Longer integers are not converted: Python refuses them above 4,300 digits."""
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """The text is not an expression this parser knows."""
 
 
@@ -45,7 +49,7 @@ def tokenize(text: str) -> list[Token]:
     """The tokens of a normalised answer.
 
     Raises:
-        Unreadable: at a character or a word that belongs to no expression.
+        UnreadableError: at a character or a word that belongs to no expression.
     """
     _refuse_words(text)
     tokens: list[Token] = []
@@ -53,7 +57,7 @@ def tokenize(text: str) -> list[Token]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise Unreadable(f"character {text[position]!r}")
+            raise UnreadableError(f"character {text[position]!r}")
         position = match.end()
         kind = str(match.lastgroup)
         if kind == "space":
@@ -67,7 +71,7 @@ def tokenize(text: str) -> list[Token]:
 def number_value(text: str) -> Fraction:
     """The exact value of a number token; the exponent has at most five digits."""
     if len(text) > DIGITS_AT_MOST:
-        raise Unreadable("number with too many digits")
+        raise UnreadableError("number with too many digits")
     return Fraction(text.rstrip(".") if "e" not in text.lower() else text.replace(".e", "e"))
 
 
@@ -94,4 +98,4 @@ def _refuse_words(text: str) -> None:
             continue
         rest = re.sub("|".join(_WORDS), "", match.group())
         if len(rest) >= 4:
-            raise Unreadable(f"word {match.group()!r}")
+            raise UnreadableError(f"word {match.group()!r}")

@@ -4,6 +4,8 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
+from mifo_ext.grading.tokens import word_set
+
 _TABLE = """
 length: mm 1/1000 | cm 1/100 | dm 1/10 | m 1 | km 1000 | inch 254/10000 | ft 3048/10000
   | yd 9144/10000 | mile 1609344/1000 | nm 1/1000000000 | um 1/1000000 | au 1 au | pc 1 pc
@@ -25,13 +27,17 @@ _ALIASES = {
     "M": "molar", "erg": "ergs", "dyne": "dyn", "mph": "mi/h",
 }  # fmt: skip
 _SINGLE_LETTERS = frozenset("msgNJWVAKChLM")
-_PLAIN_WORDS = frozenset(
+_PLAIN_WORDS = word_set(
     "square cubic sq cu units unit kJ MeV keV GeV kN MPa kPa GHz MHz kHz km/h "
     "people students apples coins cards ways marbles points times books tickets degrees "
-    "dollars cents pages books balls eggs inches cm^2 kcal cal arcsec arcmin solar".split()
+    "dollars cents pages books balls eggs inches cm^2 kcal cal arcsec arcmin solar"
 )
-_TOKEN = re.compile(r"\s+|(?P<word>[A-Za-z°¢]+|%)|(?P<power>\^\s*\{?\s*(-?\d+)\s*\}?)|(?P<sign>[/*().-])")
+_TOKEN = re.compile(
+    r"\s+|(?P<word>[A-Za-z°¢]+|%)|(?P<power>\^\s*\{?\s*(-?\d+)\s*\}?)|(?P<sign>[/*().-])"
+)
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+
+_AND = re.compile(r"\b(?:and|,)\b|,")
 
 
 class Unit(NamedTuple):
@@ -119,3 +125,32 @@ def read_unit(text: str) -> Unit | None:
 def _unknown(word: str) -> _Base:
     """A thing that is counted: its plural is the same thing."""
     return _Base(word.lower().removesuffix("s"), Fraction(1))
+
+
+_PIECE = re.compile(
+    r"\s*(?:\\text\s*\{\s*(?:and|,)\s*\})?\s*,?\s*(?P<value>\d+(?:\.\d+)?)\s*"
+    r"(?P<unit>\\text\s*\{[^{}]*\}|°|'{1,2}|[A-Za-z]+)"
+)
+
+
+def read_compound(text: str) -> list[tuple[Fraction, Unit]] | None:
+    """Read "2 hours 30 minutes" as one quantity, expressed in each of its units.
+
+    Returns:
+        (value, unit) for every unit named; None when the text is no such quantity.
+    """
+    pieces: list[tuple[Fraction, Unit]] = []
+    position = 0
+    while position < len(text):
+        match = _PIECE.match(text, position)
+        if match is None:
+            return None
+        unit = read_unit(_AND.sub(" ", match["unit"]))
+        if unit is None or (pieces and unit.dimensions != pieces[0][1].dimensions):
+            return None
+        pieces.append((Fraction(match["value"]), unit))
+        position = match.end()
+    if len(pieces) < 2:
+        return None
+    total = sum((value * unit.size for value, unit in pieces), Fraction(0))
+    return [(total / unit.size, unit) for _, unit in pieces]

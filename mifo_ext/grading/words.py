@@ -2,6 +2,8 @@
 
 import re
 
+from mifo_ext.grading.tokens import word_set
+
 _LETTER_GOLD = re.compile(r"\(?([A-J])\)?[.)]?")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _LETTER_ANSWER = re.compile(
@@ -25,20 +27,25 @@ _SYNONYMS = (
     frozenset({"yes", "true"}),
     frozenset({"no", "false"}),
 )  # fmt: skip
-_NOUNS = frozenset(
+_NOUNS = word_set(
     "function functions number numbers integer integers sequence series matrix triangle "
     "quadrilateral polygon curve graph day direction color colour team player school city "
-    "student person o'clock line plane circle box method angle group".split()
+    "student person o'clock line plane circle box method angle group"
 )
-NUMBER_WORDS = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen twenty".split()
+_COUNTING = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen twenty"
+)
+NUMBER_WORDS = dict(
+    zip(
+        _COUNTING.split(),
+        range(21),
+        strict=True,
     )
-}
-_SHORT_WORDS = frozenset("no yes odd all one two six ten red day up true both dne".split())
-_FORMULA_WORDS = frozenset("sqrt frac arcsin arccos arctan sinh cosh tanh alpha beta theta".split())
+)
+"""Values of the words up to twenty."""
+_SHORT_WORDS = word_set("no yes odd all one two six ten red day up true both dne")
+_FORMULA_WORDS = word_set("sqrt frac arcsin arccos arctan sinh cosh tanh alpha beta theta")
 
 
 def gold_letter(gold: str) -> str | None:
@@ -57,7 +64,9 @@ def answer_letter(answer: str) -> str | None:
     match = _LETTER_ANSWER.fullmatch(plain.strip(" .\"'"))
     if match is None or _ANOTHER.search(match["rest"]):
         return None
-    letter = match["round"] or match["square"] or match["marked"] or match["upper"] or match["alone"]
+    letter = (
+        match["round"] or match["square"] or match["marked"] or match["upper"] or match["alone"]
+    )
     return str(letter).upper()
 
 
@@ -74,6 +83,11 @@ def is_words(gold: str) -> bool:
         (len(word) >= 4 or word.lower() in _SHORT_WORDS) and word not in _FORMULA_WORDS
         for word in words
     )
+
+
+def means_nothing(gold: str) -> bool:
+    """Whether a normalised gold is the empty set, which is often put in words."""
+    return gold.replace(" ", "") in ("\\emptyset", "\\{\\}")
 
 
 def bare_words(text: str) -> str:
@@ -94,4 +108,9 @@ def same_words(gold: str, answer: str) -> bool:
         return True
     shorter, longer = sorted((left.split(), right.split()), key=len)
     extra = longer[len(shorter) :]
-    return bool(shorter) and longer[: len(shorter)] == shorter and len(extra) == 1 and extra[0] in _NOUNS
+    return (
+        bool(shorter)
+        and longer[: len(shorter)] == shorter
+        and len(extra) == 1
+        and extra[0] in _NOUNS
+    )
