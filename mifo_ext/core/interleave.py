@@ -10,17 +10,6 @@ from typing import Any, NamedTuple
 
 from mifo_ext.core.outcomes import Observation, Outcome, is_hard
 
-__all__ = [
-    "HardExampleBuffer",
-    "Observation",
-    "Outcome",
-    "Totals",
-    "WaitingAge",
-    "WaitingQuestion",
-    "is_hard",
-    "waiting_age",
-]
-
 _STATE_VERSION = 1
 
 
@@ -48,14 +37,8 @@ class Totals:
 
     Attributes:
         questions: rollout groups seen: RL samples.
-        hard: of these, hard.
-        incomplete: of these, incomplete.
-        added: questions put into the buffer.
-        repeated: hard again while waiting.
-        eased: no longer hard while waiting.
-        without_demonstration: hard, but nothing to learn from.
-        returned: put into the buffer again after an SFT interval.
-        twice_in_batch: groups beyond a question's first in one batch.
+        hard, incomplete, added, repeated, eased, without_demonstration, returned,
+            twice_in_batch: sums of what the steps' `Observation`s count.
         flushes: SFT intervals that used at least one demonstration.
         skipped_flushes: SFT intervals whose demonstrations were all given back.
         demonstrations: demonstrations used: SFT samples.
