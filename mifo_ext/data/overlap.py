@@ -13,11 +13,12 @@ WORD = re.compile(r"\w+")
 def normal_form(question: str) -> str:
     """Return the question without what only changes its looks.
 
-    Width and case of letters, blank space, dollar signs, LaTeX spacing and the full stop at the
-    end go; every sign that carries meaning stays, so x-1 and x+1 remain two questions.
+    Width and case of letters, blank space, dollar signs, LaTeX spacing and the full stop or
+    question mark at the end go. Every sign that carries meaning stays, so x-1 and x+1 remain two
+    questions, and so do n and n! at the end.
     """
     folded = unicodedata.normalize("NFKC", question).casefold()
-    return SPACING.sub("", folded).rstrip(".?!:")
+    return SPACING.sub("", folded).rstrip(".?:")
 
 
 class Benchmarks:

@@ -169,10 +169,13 @@ def _aside_source(plan: Plan) -> Source | None:
 
 
 def _benchmarks(plan: Plan, aside: Source | None) -> Benchmarks:
-    found = [read_source(benchmark) for benchmark in plan.benchmarks]
+    # By the words of the command line: two files may have the same name.
+    sources = {benchmark: read_source(benchmark) for benchmark in plan.benchmarks}
+    if aside is not None:
+        sources[plan.validation or aside.name] = aside
     questions = {
-        source.name: [example.question for example in _read(source, find_columns(source.rows[0]))]
-        for source in [*found, *([aside] if aside else [])]
+        name: [example.question for example in _read(source, find_columns(source.rows[0]))]
+        for name, source in sources.items()
     }
     return Benchmarks(questions, shared_words=plan.shared_words)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -21,7 +21,7 @@ def tiny_tokenizer(*, chatml: bool = True) -> PreTrainedTokenizerFast:
     special = SPECIAL if chatml else SPECIAL[:3]
     vocabulary = {token: number for number, token in enumerate((*special, *LETTERS))}
     backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = Split("", behavior="isolated")
+    backend.pre_tokenizer = Split(Regex(r"[\s\S]"), behavior="isolated")
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         eos_token="<eos>",
@@ -60,9 +60,18 @@ def tiny_model(**changes: object) -> Qwen2ForCausalLM:
 def write_tiny_model() -> Callable[..., Path]:
     """Writes model and tokenizer as a Hugging Face folder; keywords change the model's config."""
 
+    # Beside a Qwen2 config transformers rebuilds the tokenizer by bytes, so that letters no longer
+    # count one token each; `tiny_tokenizer_folder` is for counting.
     def write(folder: Path, *, chatml: bool = True, **changes: object) -> Path:
         tiny_model(**changes).save_pretrained(folder)
         tiny_tokenizer(chatml=chatml).save_pretrained(folder)
         return folder
 
     return write
+
+
+@pytest.fixture
+def tiny_tokenizer_folder(tmp_path: Path) -> Path:
+    """A folder with nothing but the character tokenizer."""
+    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    return tmp_path / "tokenizer"
