@@ -13,7 +13,8 @@ SEED ?= 0
 SEEDS ?= 0
 EXTRA ?=
 RUN ?= $(RUNS)/$(RECIPE)-seed$(SEED)
-COMPARED := $(foreach seed,$(SEEDS),$(RUNS)/mifo-seed$(seed) $(RUNS)/grpo-seed$(seed))
+# The recipe named last is the one that the others are compared with.
+COMPARED := $(foreach recipe,mifo grpo,$(SEEDS:%=$(RUNS)/$(recipe)-seed%))
 
 train = scripts/train.sh $(1) +recipe=$(2) seed=$(3) $(EXTRA)
 

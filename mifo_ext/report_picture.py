@@ -190,5 +190,5 @@ def _say(axis: Any, text: str) -> None:
 
 
 def literal(text: str) -> str:
-    """A name as it is: matplotlib would read a formula between two dollar signs."""
-    return text.replace("$", r"\$")
+    """A name as it is: matplotlib reads formulas between dollars and hides what starts with "_"."""
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
