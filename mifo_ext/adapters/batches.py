@@ -61,7 +61,18 @@ def sft_batch(
     Returns:
         Jagged `input_ids`, `position_ids`, `loss_mask` (1 on the demonstration, 0 on the prompt;
         0 everywhere in a row that only pads), and the settings that verl's workers read.
+
+    Raises:
+        ValueError: if a prompt or a response is empty.
     """
+    for number, demonstration in enumerate(demonstrations):
+        # A row's last position speaks of the next row's first token, which must not carry loss.
+        if not demonstration.prompt_ids or not demonstration.response_ids:
+            raise ValueError(
+                f"Demonstration {number} must have prompt and response tokens, but has "
+                f"{len(demonstration.prompt_ids)} and {len(demonstration.response_ids)}. "
+                "Look at its question, its solution and the chat template."
+            )
     order = layout(len(demonstrations), mini_batch_size=mini_batch_size, ranks=ranks)
     filler = min(demonstrations, key=lambda d: len(d.prompt_ids) + len(d.response_ids))
     ids, masks = [], []
