@@ -7,12 +7,7 @@ ends it (`SystemExit` is not hidden).
 
 from __future__ import annotations
 
-import sys
-
-
-def _recipe_wanted() -> bool:
-    return any(word.lstrip("+").startswith(("recipe=", "recipe@")) for word in sys.argv[1:])
-
+from mifo_ext.command_line import recipe_asked_for
 
 try:
     from mifo_ext import hydra_plugin
@@ -21,9 +16,9 @@ try:
     cpu.register()
     hydra_plugin.register()
 except Exception as error:
-    if _recipe_wanted():
+    if recipe_asked_for():
         raise SystemExit(
-            f"mifo_ext could not be loaded ({type(error).__name__}: {error}), so the recipe would be "
-            "ignored and plain PPO trained. Run `mifo doctor` to see what is wrong."
+            f"mifo: the recipe layer could not be loaded ({type(error).__name__}: {error}), so the "
+            "recipe would be ignored and plain PPO trained. Run `mifo doctor` to see what is wrong."
         ) from error
     raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,18 +66,18 @@ def sft_batch(
     Raises:
         ValueError: if a prompt or a response is empty.
     """
-    for number, demonstration in enumerate(demonstrations):
+    for index, demonstration in enumerate(demonstrations):
         # A row's last position speaks of the next row's first token, which must not carry loss.
         if not demonstration.prompt_ids or not demonstration.response_ids:
             raise ValueError(
-                f"Demonstration {number} must have prompt and response tokens, but has "
+                f"Demonstration {index} must have prompt and response tokens, but has "
                 f"{len(demonstration.prompt_ids)} and {len(demonstration.response_ids)}. "
                 "Look at its question, its solution and the chat template."
             )
     order = layout(len(demonstrations), mini_batch_size=mini_batch_size, ranks=ranks)
     filler = min(demonstrations, key=lambda d: len(d.prompt_ids) + len(d.response_ids))
     ids, masks = [], []
-    for number in (number for rank in order for number in rank):
+    for number in itertools.chain.from_iterable(order):
         chosen = filler if number is None else demonstrations[number]
         ids.append(torch.tensor(chosen.prompt_ids + chosen.response_ids))
         mask = torch.zeros(len(ids[-1]), dtype=torch.int64)

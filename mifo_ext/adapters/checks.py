@@ -1,4 +1,4 @@
-"""Everything about a run that can be found wrong before it costs anything: sentences, no exceptions."""
+"""Everything about a run that can be found wrong before it costs anything, as sentences."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ def problems_of(config: DictConfig) -> list[str]:
         One sentence a problem, each with what to do; empty if the run may start.
     """
     checks: list[Callable[[DictConfig], Iterator[str]]] = [
-        _settings, _method, _engine, _data, _model, _checkpoint
+        _settings,
+        _method,
+        _engine,
+        _data,
+        _model,
+        _checkpoint,
     ]
     return [problem for check in checks for problem in check(config)]
 
@@ -41,7 +46,7 @@ def train_rows(config: DictConfig) -> int | None:
 
 
 def files_of(files: Any) -> list[str]:
-    """verl takes one path or a list."""
+    """One path or a list of them, as verl takes them, as a list."""
     return [files] if isinstance(files, str) else [str(file) for file in files or []]
 
 

@@ -54,7 +54,8 @@ class DemonstrationCatalog:
         prompts = dataset.dataframe.select_columns([dataset.prompt_key])
         self._rows: dict[str, int] = {}
         for number, row in enumerate(prompts):
-            self._rows.setdefault(question_id(dataset._build_messages(row, dataset.prompt_key)), number)
+            messages = dataset._build_messages(row, dataset.prompt_key)
+            self._rows.setdefault(question_id(messages), number)
         self._verified: dict[str, bool] = {}
         self.rejected: Counter[str] = Counter()
 

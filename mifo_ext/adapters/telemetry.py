@@ -1,4 +1,4 @@
-"""Names and numbers of what an interleaved run logs, to whatever tracker verl is configured with."""
+"""Names and numbers of what an interleaved run logs, to any tracker that verl knows."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class PlatformCPU(PlatformBase):  # type: ignore[misc]
         """Always."""
         return True
 
-    def current_device(self) -> str:  # type: ignore[override]
+    def current_device(self) -> str:
         """A device string: `.to(0)` would mean CUDA's first device."""
         return "cpu"
 
@@ -150,7 +150,7 @@ class PlatformCPU(PlatformBase):  # type: ignore[misc]
         """No device profiler."""
 
     def ray_resource_name(self) -> str:
-        """"GPU", so that all of verl's placement works unchanged on logical ones."""
+        """The name "GPU", so that all of verl's placement works unchanged on logical ones."""
         return "GPU"
 
     def ray_noset_envvars(self) -> list[str]:
@@ -202,7 +202,7 @@ def alias_vllm_version() -> None:
 
 
 def _plain_gloo(module: Any) -> None:
-    """Ask torch for "gloo": it refuses "cpu:gloo,cpu:gloo", which verl composes on this platform."""
+    """Ask torch for "gloo": it refuses "cpu:gloo,cpu:gloo", which verl composes here."""
     wrapt.wrap_function_wrapper(module, "initialize_global_process_group_ray", _with_plain_gloo)
 
 
@@ -232,7 +232,7 @@ def _keep_weights_loadable(module: Any) -> None:
         return
 
     def dispatch(layer: torch.nn.Module, remove_weight: bool) -> None:
-        layer.cpu_linear = torch.nn.functional.linear
+        layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]
 
     module.dispatch_cpu_unquantized_gemm = dispatch
 
