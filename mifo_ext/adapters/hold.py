@@ -190,6 +190,10 @@ class ParameterHold:
         """End the SFT phase: every entry is free again, and the mask's device memory, too."""
         self._mask, self._engaged = None, False
 
+    def device_tensors(self) -> list[Tensor]:
+        """What the hold keeps on the device between calls: the packed mask while engaged."""
+        return [] if self._mask is None else list(self._mask)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on, for this rank: tensors and plain values only.
 
