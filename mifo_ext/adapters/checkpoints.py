@@ -2,26 +2,33 @@
 
 verl writes into the final folder, then opens the tracker file in place. Here verl writes into a
 staging folder beside it; a finished checkpoint is renamed into place, then the tracker is replaced,
-then old checkpoints go. A crash leaves at most a staging folder, which the next start removes.
+then old checkpoints go. A crash leaves at most folders with names that no one reads, which the next
+start removes. Every change of what is read is one rename.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 TRACKER = "latest_checkpointed_iteration.txt"
 STAGING = ".saving"
+"""Checkpoints that are being written."""
 TRASH = ".replaced"
+"""Checkpoints set aside for a newer one of the same step; put back if that never came."""
+RETIRED = ".retired"
+"""Checkpoints on their way out; never put back."""
 STATE_FOLDER = "interleave"
 STATE_FILE = "state.json"
 
 
 def step_folder(root: Path, step: int) -> Path:
-    """verl's name for a checkpoint."""
+    """A checkpoint's folder, as verl names it."""
     return root / f"global_step_{step}"
 
 
@@ -39,27 +46,28 @@ def write_atomically(path: Path, text: str) -> None:
 def publish_folder(staged: Path, final: Path) -> None:
     """Rename a finished folder into place.
 
-    Called on every rank: the ranks of one node, or of a shared file system, find it moved already.
-    An older folder of the same name (a step saved again after a resume) is set aside first.
+    Called on every rank: the ranks of one node, or of a shared file system, take turns and find it
+    moved already. An older folder of the same name (a step saved again after a resume) is set
+    aside first.
     """
     if not staged.exists():
         return
-    try:
+    with (staged.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not staged.exists():
+            return
         if final.exists():
             aside = final.parent / TRASH / final.name
             shutil.rmtree(aside, ignore_errors=True)
             aside.parent.mkdir(parents=True, exist_ok=True)
             final.rename(aside)
         staged.rename(final)
-    except FileNotFoundError:
-        if not final.exists():
-            raise
 
 
 def clean_up(root: Path) -> list[str]:
-    """Remove what a crash left: a half-written checkpoint, a folder set aside.
+    """Remove what a crash left: a half-written checkpoint, folders set aside, drafts.
 
-    A folder set aside whose successor never came back into place is put back.
+    A folder set aside whose successor never came into place is put back.
 
     Returns:
         What was done, in words.
@@ -69,10 +77,13 @@ def clean_up(root: Path) -> list[str]:
         if not (root / aside.name).exists():
             aside.rename(root / aside.name)
             done.append(f"put {aside.name} back")
-    for name in (STAGING, TRASH):
+    for name in (STAGING, TRASH, RETIRED):
         if (root / name).exists():
             shutil.rmtree(root / name)
             done.append(f"removed {name}")
+    for draft in root.glob(f".{TRACKER}.*"):
+        draft.unlink(missing_ok=True)
+        done.append(f"removed {draft.name}")
     return done
 
 
@@ -82,6 +93,22 @@ def tracked_step(root: Path) -> int | None:
         return int((root / TRACKER).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def resumable_folder(root: Path) -> Path | None:
+    """The checkpoint that the next start takes up, once `clean_up` and `mend_tracker` have run.
+
+    Returns:
+        Where it lies now: in place, or set aside by a save that a crash interrupted.
+    """
+    places = [root, root / TRASH]
+    step = tracked_step(root)
+    if step is not None:
+        for place in places:
+            if step_folder(place, step).is_dir():
+                return step_folder(place, step)
+    whole = {step: folder for place in places[::-1] for step, folder in _whole(place).items()}
+    return whole[max(whole)] if whole else None
 
 
 def mend_tracker(root: Path) -> int | None:
@@ -96,7 +123,7 @@ def mend_tracker(root: Path) -> int | None:
     step = tracked_step(root)
     if step is not None and step_folder(root, step).is_dir():
         return None
-    whole = [int(file.parts[-3].split("_")[-1]) for file in _states(root)]
+    whole = _whole(root)
     if whole:
         write_atomically(root / TRACKER, str(max(whole)))
         return max(whole)
@@ -104,20 +131,50 @@ def mend_tracker(root: Path) -> int | None:
     return None
 
 
-def _states(root: Path) -> list[Path]:
-    return list(root.glob(f"global_step_*/{STATE_FOLDER}/{STATE_FILE}"))
-
-
 def retire_old(root: Path, *, keep: int | None) -> list[Path]:
-    """Delete all but the newest `keep` checkpoints; None keeps all.
+    """Delete all but the newest `keep` checkpoints; None or 0 keeps all.
 
-    Only ever called when the newest is whole and tracked.
+    The newest is the tracked one, then goes by when they were saved: a run that resumed from an
+    early checkpoint saves lower steps than it finds.
+
+    Returns:
+        The folders that are gone.
     """
-    folders = sorted(root.glob("global_step_*"), key=lambda path: int(path.name.split("_")[-1]))
-    old = folders[:-keep] if keep else []
+    if not keep:
+        return []
+    tracked = tracked_step(root)
+    by_age = sorted(
+        _folders(root).items(), key=lambda item: (item[0] == tracked, _saved_at(item[1]), item[0])
+    )
+    old = [folder for _, folder in by_age[:-keep]]
     for folder in old:
-        shutil.rmtree(folder, ignore_errors=True)
+        retired = root / RETIRED / folder.name
+        retired.parent.mkdir(exist_ok=True)
+        folder.rename(retired)
+    shutil.rmtree(root / RETIRED, ignore_errors=True)
     return old
+
+
+def _folders(root: Path) -> dict[int, Path]:
+    """Checkpoints by step; whatever else is called similarly belongs to somebody else."""
+    named = [
+        (re.fullmatch(r"global_step_(\d+)", path.name), path) for path in root.glob("*_step_*")
+    ]
+    return {int(match[1]): path for match, path in named if match and path.is_dir()}
+
+
+def _whole(root: Path) -> dict[int, Path]:
+    """Checkpoints with our part, which is written last."""
+    return {
+        step: folder
+        for step, folder in _folders(root).items()
+        if (folder / STATE_FOLDER / STATE_FILE).exists()
+    }
+
+
+def _saved_at(folder: Path) -> float:
+    state = folder / STATE_FOLDER / STATE_FILE
+    return (state if state.exists() else folder).stat().st_mtime
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
@@ -140,7 +197,13 @@ def read_state(folder: Path, *, recipe: str, world_size: int) -> dict[str, Any]:
             "(`mifo export`) and set actor_rollout_ref.model.path; to start afresh, set "
             "trainer.resume_mode=disable or another trainer.default_local_dir."
         )
-    state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"`{file}` must be JSON, but is not ({error}). Resume from another checkpoint: "
+            "trainer.resume_mode=resume_path trainer.resume_from_path=…/global_step_<n>."
+        ) from error
     problems = [
         f"{name} must be {wanted}, but the checkpoint has {state.get(name)}"
         for name, wanted in (("recipe", recipe), ("world_size", world_size))

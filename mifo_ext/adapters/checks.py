@@ -181,10 +181,10 @@ def _checkpoint(config: DictConfig) -> Iterator[str]:
             yield f"`trainer.resume_from_path` must be a checkpoint, but {folder} does not exist."
             return
     elif config.trainer.resume_mode == "auto":
-        step = checkpoints.tracked_step(root)
-        if step is None:
+        found = checkpoints.resumable_folder(root)
+        if found is None:
             return
-        folder = checkpoints.step_folder(root, step)
+        folder = found
     else:
         return
     world_size = config.trainer.nnodes * config.trainer.n_gpus_per_node

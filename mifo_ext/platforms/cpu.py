@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -235,12 +234,3 @@ def _keep_weights_loadable(module: Any) -> None:
         layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]
 
     module.dispatch_cpu_unquantized_gemm = dispatch
-
-
-def logical_cpus() -> int:
-    """CPUs that Ray is told of: verl reserves far more than it uses on one machine.
-
-    TransferQueue, agent loops and reward workers ask for one each and mostly wait; with the true
-    number of a small machine the start would wait for ever.
-    """
-    return max(16, os.cpu_count() or 1)
