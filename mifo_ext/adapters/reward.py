@@ -8,20 +8,20 @@ workers, where no signal can bound a call; the grader needs none.
 from collections.abc import Mapping
 from typing import Any
 
-from mifo_ext.grading import VERDICTS, grade
+from mifo_ext.grading import grade
 
-_RATES = tuple(verdict for verdict in VERDICTS if verdict not in ("correct", "wrong"))
+_UNGRADED = ("unparsable_gold", "timeout", "error")
 
 
 def compute_score(
     data_source: str,
     solution_str: str,
-    ground_truth: str,
+    ground_truth: object,
     extra_info: Mapping[str, Any] | None = None,
     *,
     require_think: bool = False,
     require_box: bool = True,
-    timeout_s: float = 1.0,
+    timeout_s: float = 0.8,
     **_: object,
 ) -> dict[str, float | str]:
     """Score one rollout: 1 when its answer equals the gold, else 0.
@@ -29,20 +29,23 @@ def compute_score(
     Args:
         data_source: verl's name of the data set; the grader is the same for all.
         solution_str: the decoded response, without the prompt.
-        ground_truth: the gold answer.
+        ground_truth: the gold answer as text or number, or a list or array that holds only it.
         extra_info: verl's columns of the row; not used.
         require_think: the prompt ends in `<think>`, so a response without `</think>` scores 0.
         require_box: count only boxed answers, as the system prompt asks for.
-        timeout_s: bound on the symbolic comparison, in seconds.
+        timeout_s: bound on a symbolic comparison, in seconds of processor time.
 
     Returns:
-        `score` and `acc` in {0, 1}; one 0/1 number per verdict that is neither correct nor wrong
-        (verl averages numbers into rates, and skips strings); `verdict` and `pred` as text,
-        `pred` being what verl's majority vote counts.
+        `score` and `acc` in {0, 1}. `no_answer` and `ungraded` (gold not readable, timeout,
+        error) in {0, 1}: verl averages them into rates. `verdict` and `pred` as text, which verl
+        writes to its dumps but does not average; its majority vote counts `pred`.
+
+    Raises:
+        ValueError: `ground_truth` holds several golds, or none.
     """
     graded = grade(
         solution_str,
-        ground_truth,
+        _only(ground_truth),
         thinking=require_think,
         require_box=require_box,
         timeout_s=timeout_s,
@@ -51,7 +54,21 @@ def compute_score(
     return {
         "score": score,
         "acc": score,
-        **{verdict: float(graded.verdict == verdict) for verdict in _RATES},
+        "no_answer": float(graded.verdict == "no_answer"),
+        "ungraded": float(graded.verdict in _UNGRADED),
         "verdict": graded.verdict,
-        "pred": graded.extracted or "",
+        "pred": (graded.extracted or "").encode("utf-8", "replace").decode(),
     }
+
+
+def _only(ground_truth: object) -> str | int | float:
+    if isinstance(ground_truth, str | int | float):
+        return ground_truth
+    # Parquet columns arrive as numpy scalars and arrays.
+    golds = ground_truth.tolist() if hasattr(ground_truth, "tolist") else ground_truth
+    golds = list(golds) if isinstance(golds, list | tuple) else [golds]
+    if len(golds) != 1 or not isinstance(golds[0], str | int | float):
+        raise ValueError(
+            f"`ground_truth` must be one gold, but is {golds!r}. Keep one answer per row."
+        )
+    return golds[0]

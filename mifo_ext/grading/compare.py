@@ -9,7 +9,7 @@ from mifo_ext.grading.phrasing import bare_answer
 from mifo_ext.grading.relations import same_relations, same_sets_of_reals, without_names
 from mifo_ext.grading.scalar import Sameness, is_grouped_number, plain_integer, same_scalar
 from mifo_ext.grading.special import same_clock, same_special
-from mifo_ext.grading.structure import is_real_line, shape
+from mifo_ext.grading.structure import inward, is_real_line, shape
 from mifo_ext.grading.words import (
     answer_letter,
     gold_letter,
@@ -52,7 +52,7 @@ def same(gold: str, answer: str, *, depth: int = 0) -> Sameness:
         return Sameness(True, "string", "the same text")
     if depth > DEPTH_AT_MOST:
         return Sameness(None, "structure", "nested too deep")
-    gold, answer = _signs_expanded(gold), _signs_expanded(answer)
+    gold, answer = inward(_signs_expanded(gold)), inward(_signs_expanded(answer))
     if special := same_special(gold, answer):
         return special
     if is_grouped_number(gold) or is_grouped_number(answer):

@@ -48,8 +48,8 @@ class _Calculator:
                 return sum(values, Fraction(0))
             case "neg", [value]:
                 return -value
-            case "mul", [left, right]:
-                return left * right
+            case "mul", _:
+                return self._product(values)
             case "div" | "mod", [_, right] if right == 0:
                 raise InexactError("division by zero")
             case "div", [left, right]:
@@ -78,6 +78,14 @@ class _Calculator:
                 fold = math.gcd if node.kind == "gcd" else math.lcm
                 return Fraction(fold(*(value.numerator for value in values)))
         raise InexactError(f"{node.kind} is not rational")
+
+    def _product(self, factors: list[Fraction]) -> Fraction:
+        result = Fraction(1)
+        for factor in factors:
+            result *= factor
+            if result.numerator.bit_length() + result.denominator.bit_length() > BITS_AT_MOST:
+                raise InexactError("product too large")
+        return result
 
 
 def _count(value: Fraction, *, at_most: int) -> int:

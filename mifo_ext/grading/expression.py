@@ -11,7 +11,7 @@ from mifo_ext.grading.nodes import Node, number
 from mifo_ext.grading.tokens import Token, UnreadableError, number_value, tokenize, word_set
 
 CHARACTERS_AT_MOST = 1000
-DEPTH_AT_MOST = 25
+DEPTH_AT_MOST = 50
 _ACCENTS = word_set("dot ddot hat bar tilde overline widehat check")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "|": "|"}
 _SYMBOL_COMMANDS = word_set(
@@ -19,6 +19,7 @@ _SYMBOL_COMMANDS = word_set(
     "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar "
     "ell nabla partial"
 )
+_OPERATORS = frozenset({"mod", "over", "choose", "rfloor", "rceil"})
 _NAMED_FUNCTIONS = frozenset("fghFGHP")
 
 
@@ -31,7 +32,7 @@ def read_expression(text: str) -> Node:
     if len(text) > CHARACTERS_AT_MOST:
         raise UnreadableError(f"more than {CHARACTERS_AT_MOST} characters")
     reader = _Reader(tokenize(text))
-    node = reader.sum()
+    node = reader.stacked()
     if reader.peek() is not None:
         raise UnreadableError(f"unexpected {reader.peek()!r}")
     return node
@@ -75,6 +76,14 @@ class _Reader:
         self.depth -= 1
         return node
 
+    def stacked(self) -> Node:
+        r"""A sum, or two of them as TeX stacks them: `a \over b`, `n \choose k`."""
+        node = self.sum()
+        if self.peek() in ("over", "choose"):
+            kind = "div" if self.take().text == "over" else "binomial"
+            node = Node(kind, (node, self.nested(self.sum)))
+        return node
+
     def sum(self) -> Node:
         terms = [self.product()]
         while self.is_sign("+-"):
@@ -82,25 +91,25 @@ class _Reader:
             term = self.product()
             terms.append(Node("neg", (term,)) if negative else term)
         node = terms[0] if len(terms) == 1 else Node("add", tuple(terms))
-        if self.kind() == "command" and self.peek() == "mod":
-            return self.modulus(node)
-        return node
-
-    def modulus(self, node: Node) -> Node:
-        r"""`a \bmod m` is an operation; `a \pmod{m}` after a plain answer names the residue."""
+        if self.kind() != "command" or self.peek() != "mod":
+            return node
         self.take()
         return Node("mod", (node, self.nested(self.product)))
 
     def product(self) -> Node:
-        node = self.signed()
+        factors = [self.signed()]
         while True:
-            if self.is_sign("*/"):
-                operation = "mul" if self.take().text == "*" else "div"
-                node = Node(operation, (node, self.signed()))
+            if self.is_sign("*"):
+                self.take()
+                factors.append(self.signed())
+            elif self.is_sign("/"):
+                self.take()
+                above = factors.pop() if len(factors) == 1 else number(1)
+                factors.append(Node("div", (above, self.signed())))
             elif self.starts_factor():
-                node = Node("mul", (node, self.power()))
+                factors.append(self.power())
             else:
-                return node
+                return factors[0] if len(factors) == 1 else Node("mul", tuple(factors))
 
     def starts_factor(self) -> bool:
         """Whether the next token multiplies what stands before it."""
@@ -108,7 +117,7 @@ class _Reader:
             before = self.tokens[self.at - 1]
             return before.kind == "sign" and before.text in ")}"
         if self.kind() == "command":
-            return self.peek() not in ("mod", "rfloor", "rceil", "pm", "mp", "le", "ge", "ne")
+            return self.peek() not in _OPERATORS
         return self.kind() in ("letter", "function") or self.is_sign("({[")
 
     def signed(self) -> Node:
@@ -151,7 +160,7 @@ class _Reader:
 
     def group(self) -> Node:
         closing = _CLOSING[self.take().text]
-        node = self.nested(self.sum)
+        node = self.nested(self.stacked)
         self.expect(closing)
         return node
 
@@ -289,5 +298,5 @@ class _Reader:
             return (self.nested(self.power),)
         node = self.nested(self.power)
         while self.kind() in ("letter", "command") and self.starts_factor():
-            node = Node("mul", (node, self.nested(self.power)))
+            node = Node("mul", (node, self.nested(self.power)))  # a handful of factors at most
         return (node,)

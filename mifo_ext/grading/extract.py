@@ -17,13 +17,21 @@ _JOIN = re.compile(
 )
 _LINE = re.compile(
     r"(?:\banswer(?:\s+(?:here|to\s+(?:the|this)\s+(?:question|problem)))?\s*"
-    r"(?:\*\*|__)?\s*(?:is\b|are\b|:|=)|####|答案(?:是|为|:|\uff1a))"
+    r"(?:\*\*|__)?\s*(?:is\b|are\b|:|=)|\b(?:correct|right)\s+(?:option|choice)\s+is\b|####|答案(?:是|为|:|\uff1a))"
     r"\s*(?:\*\*|__)?\s*:?[ \t]*(?:\n\s*)?(?P<answer>[^\n]{1,400})",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?<=[\w})$*%\]!°])[.。](?=\s|$)")
 _BOLD_LAST = re.compile(r"(?:^|[\s:])\*\*([^*\n]{1,200})\*\*[.。]?\s*$")
 _LETTER_LINE = re.compile(r"\**\(?([A-J])\)?\**\.?")
+
+_STATED = re.compile(
+    r"(\$[^$\n]{1,100}\$|-?\d[\d.,]*)\s+is\s+(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b",
+    re.IGNORECASE,
+)
+_WORDS = re.compile(r"(?<!\\)(?<![A-Za-z])[A-Za-z]{2,}|\n")
+BARE_AT_MOST = 60
+"""A response of at most this many characters, without a word, is nothing but its answer."""
 
 ANSWER_LINE_TAIL = 500
 """An answer line further than this many characters from the end was not the final word."""
@@ -38,7 +46,7 @@ class Answer(NamedTuple):
 
     text: str
     source: str
-    """`box`, `boxes`, `tag` or `line`."""
+    """`box`, `boxes`, `tag`, `line` or `bare`."""
 
 
 class Box(NamedTuple):
@@ -59,10 +67,16 @@ def after_thinking(response: str) -> str | None:
 
 def closed_boxes(text: str) -> list[Box]:
     r"""All closed, non-empty `\boxed` and `\fbox`, outermost only, in order."""
+    return _boxes(text)[0]
+
+
+def _boxes(text: str) -> tuple[list[Box], bool]:
+    """The closed boxes, and whether there is one that never closes."""
     starts = [match.span() for match in _BOX.finditer(text)]
     if not starts:
-        return []
+        return [], False
 
+    is_open = False
     closing = _closing_braces(text)
     boxes: list[Box] = []
     for start, end in starts:
@@ -74,6 +88,7 @@ def closed_boxes(text: str) -> list[Box]:
         if brace < len(text) and text[brace] == "{":
             close = closing.get(brace)
             if close is None:
+                is_open = True
                 continue
             box = Box(start, close + 1, text[brace + 1 : close])
         else:
@@ -83,7 +98,7 @@ def closed_boxes(text: str) -> list[Box]:
             box = Box(start, found.end(), found.group(1))
         if not _is_blank(box.content):
             boxes.append(box)
-    return boxes
+    return boxes, is_open
 
 
 def find_answer(text: str, *, require_box: bool, letter: bool) -> Answer | None:
@@ -97,13 +112,13 @@ def find_answer(text: str, *, require_box: bool, letter: bool) -> Answer | None:
     Returns:
         The answer, or None when the text does not commit to one.
     """
-    boxes = closed_boxes(text)
+    boxes, is_open = _boxes(text)
     if boxes:
         group = _last_group(text, boxes)
         if len(group) > 1:
             return Answer(", ".join(box.content for box in group), "boxes")
         return Answer(group[0].content, "box")
-    if require_box:
+    if require_box or is_open:
         return None
     tags = _TAG.findall(text)
     if tags and not _is_blank(tags[-1]):
@@ -149,6 +164,10 @@ def _answer_line(text: str, *, letter: bool) -> Answer | None:
     last_line = tail.rstrip().rsplit("\n", 1)[-1].strip()
     if letter and (match_letter := _LETTER_LINE.fullmatch(last_line)):
         return Answer(match_letter.group(1), "line")
+    if stated := list(_STATED.finditer(last_line)):
+        return Answer(stated[-1].group(1), "line")
+    if len(text.strip()) <= BARE_AT_MOST and not _WORDS.search(text):
+        return Answer(text.strip(), "bare") if not _is_blank(text) else None
     if bold := _BOLD_LAST.search(last_line):
         return Answer(bold.group(1).strip(), "line")
     return None

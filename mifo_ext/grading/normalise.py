@@ -41,10 +41,18 @@ _SUPER_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ]+")
 _SUB_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]+")
 _ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-zπ])")
 
+_SYSTEM = re.compile(
+    r"\\begin\s*\{(?:cases|aligned|gathered)\}([^&]*?)\\end\s*\{(?:cases|aligned|gathered)\}"
+)
+_IDLE_SPACE = re.compile(r"(?<!\d) | (?!\d)")
+_NESTED_TEXT = re.compile(r"\\text\s*\{([^{}]*)\{([^{}]*)\}([^{}]*)\}")
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\\\\\s*\[[^\]]*\]", r"\\\\"),
+        (r"\{([,:])\}", r"\1"),
         (r"\\\$\s*(-?\d[\d,]*(?:\.\d+)?)(?!\s*\\text)", r"\1\\text{ dollars}"),
         (r"\\\$", ""),
         (r"(?<!\\)\\[()\[\]]|\$", " "),
@@ -62,7 +70,6 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"thickspace)(?![A-Za-z])",
             " ",
         ),
-        (r"\{([,:])\}", r"\1"),
         (r"\\(?:d|t|c|nice|s)frac(?![A-Za-z])", r"\\frac"),
         (r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
         (
@@ -77,11 +84,11 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (r"\\text\s+(?=\{)", r"\\text"),
         (
-            r"\\text\s*\{\s*(arcsin|arccos|arctan|arcsec|arccsc|arccot|sinh|cosh|tanh|sin|"
+            r"\\text\s*\{\s*(arcsinh|arccosh|arctanh|arcsin|arccos|arctan|arcsec|arccsc|arccot|sinh|cosh|tanh|sin|"
             r"cos|tan|sec|csc|cot|log|ln|exp|lcm|gcd|max|min|sgn|mod)\s*\}",
             r"\\\1 ",
         ),
-        (r"\\text\s*\{\s*([deij])\s*\}", r"\1"),
+        (r"\\text\s*\{\s*([deij]|-?\d[\d.,]*)\s*\}", r"\1"),
         (r"_\s*\\text\s*\{\s*([^{}]*?)\s*\}", r"_{\1}"),
         (r"_\s*\{\s*\\text\s*\{\s*([^{}]*?)\s*\}\s*\}", r"_{\1}"),
         (r"\\(?:leqslant|leq|le|leqq)(?![A-Za-z])", r"\\le "),
@@ -122,6 +129,10 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:p?mod|bmod)(?![A-Za-z])", r"\\mod"),
         (r"\b(?:np|numpy|math|sp|sympy|cmath)\.(?=[a-z])", ""),
         (r"(?<=\d)[ ]*[xX](?=[ ]*10\s*\^)", "*"),
+        (
+            r"\\frac\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}",
+            r"\\text{\1/\2}",
+        ),
         (r"\s+", " "),
     )
 )  # fmt: skip
@@ -134,6 +145,8 @@ def normalise(text: str) -> str:
     text = _unmark(text)
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
+    text = _NESTED_TEXT.sub(r"\\text{\1\2\3}", _NESTED_TEXT.sub(r"\\text{\1\2\3}", text))
+    text = _SYSTEM.sub(lambda system: system[1].replace("\\\\", ","), text)
     return strip_wrapping(text)
 
 
@@ -182,7 +195,8 @@ def strip_wrapping(text: str) -> str:
 def unwrap(text: str) -> str:
     """Drop pairs of braces or parentheses around the whole text, in one linear pass.
 
-    A pair of parentheses around a comma is a tuple or an interval and stays.
+    A pair of parentheses around a comma is a tuple or an interval and stays; plain braces around
+    a comma were meant as those of a set.
     """
     partner: dict[int, int] = {}
     comma_inside: list[bool] = []
@@ -210,6 +224,12 @@ def unwrap(text: str) -> str:
     while start < end and partner.get(start) == end - 1:
         if text[start] == "[" or (text[start] == "(" and has_comma[start]):
             break
+        if (
+            text[start] == "{"
+            and has_comma[start]
+            and not _GROUPED.fullmatch(text, start + 1, end - 1)
+        ):
+            return f"\\{{{text[start + 1 : end - 1]}\\}}"
         start, end = start + 1, end - 1
         while start < end and text[start] == " ":
             start += 1
@@ -219,5 +239,5 @@ def unwrap(text: str) -> str:
 
 
 def squeeze(text: str) -> str:
-    """The text without any space, for comparing spellings."""
-    return text.replace(" ", "")
+    """The text without the spaces that mean nothing; those between digits may."""
+    return _IDLE_SPACE.sub("", text)

@@ -19,7 +19,9 @@ _EXPLAINS = re.compile(
     r"\(?(?:i\.e|that is|approximately|approx))\b",
     re.IGNORECASE,
 )
-_PLAIN_EXPLAINS = re.compile(r"\s*,?\s*\b(?:because|since|where|which)\b", re.IGNORECASE)
+_PLAIN_EXPLAINS = re.compile(
+    r"\s*,?\s*\b(?:because|since|where|which|not|rather than|instead of)\b", re.IGNORECASE
+)
 _MODULUS = re.compile(r"(?:\(\s*)?\\mod\s*\{?\s*\d+\s*\}?(?:\s*\))?$")
 _LEAD_APPROX = re.compile(r"\s*(?:\\approx|\\sim|\\simeq|=|:)\s*")
 

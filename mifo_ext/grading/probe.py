@@ -106,13 +106,11 @@ def to_real(value: Any) -> Any:
     return context.re(value)
 
 
-def close_to_decimal(value: Any, decimal: Fraction, tolerance: Fraction) -> bool:
-    """Whether a real value lies within `tolerance` of a decimal."""
-    context = _context()
-    return bool(
-        abs(value - _from_fraction(decimal))
-        < context.mpf(tolerance.numerator) / tolerance.denominator
-    )
+def cut_or_rounded(value: Any, decimal: Fraction, tolerance: Fraction) -> bool:
+    """Whether a decimal is a real value, rounded or cut off at one unit of `tolerance`."""
+    unit = _from_fraction(tolerance)
+    error = abs(value) - abs(_from_fraction(decimal))
+    return bool(-unit / 2 <= error < unit and (value > 0) == (decimal > 0))
 
 
 def _context() -> Any:
@@ -220,8 +218,8 @@ class _Evaluator:
     def _neg(self, value: Any) -> Any:
         return -value
 
-    def _mul(self, left: Any, right: Any) -> Any:
-        return left * right
+    def _mul(self, *factors: Any) -> Any:
+        return self.context.fprod(factors)
 
     def _div(self, left: Any, right: Any) -> Any:
         return left / right

@@ -73,6 +73,8 @@ def _value_of(relation: Shape) -> str:
         if cut == 0 and name_of(relation.items[0]):
             return relation.items[-1]
         return sides[-1] if not signs or set(signs) <= {"="} else relation.items[-1]
+    if name_of(relation.items[-1]) and not name_of(relation.items[0]):
+        return relation.items[0]
     return relation.items[-1]
 
 
@@ -102,10 +104,10 @@ def same_sets_of_reals(gold: str, answer: str, same: SameTexts) -> Sameness:
     """Compare intervals, unions of them and inequalities in one variable."""
     left, right = spans(gold), spans(answer)
     if left is None or right is None:
-        relations = "relation" in (shape(gold).kind, shape(answer).kind)
-        if (left is None) != (right is None) and not relations:
-            return Sameness(False, "structure", "intervals against something else")
-        return _same_inequalities(gold, answer)
+        unread = answer if right is None else gold
+        if left is right or shape(unread).kind == "relation":
+            return _same_inequalities(gold, answer)
+        return Sameness(False, "structure", "intervals against something else")
     if _variables_differ(gold, answer):
         return Sameness(False, "structure", "inequalities in different variables")
     if len(left) != len(right):

@@ -9,6 +9,8 @@ _BIG_OPERATORS = re.compile(
 )
 _TOWER = re.compile(r"\^\s*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\^|\([^()]*\^|[^\s{(]\s*\^)")
 _LONG_EXPONENT = re.compile(r"\^\s*\{?\s*[+-]?\s*\d[\d,]{6,}|[eE][+-]?\d{5,}")
+_FIGURE = re.compile(r"\\(?:angle|triangle|parallel|perp|odot|square)(?![A-Za-z])")
+_APART = re.compile(r"\d +\d|\d\.\d+\.\d")
 _LONG_NUMBER = re.compile(r"\d{300,}")
 _FACTORIAL = re.compile(r"(\d+)\s*\)?\s*!|!\s*\)?\s*!|[})]\s*!")
 _BINOMIAL = re.compile(r"\\binom\s*\{?[^{}]*\d{5,}")
@@ -30,6 +32,8 @@ def risk_of(text: str) -> str | None:
         (_BIG_OPERATORS, "a sum, product, integral or limit"),
         (_TOWER, "a tower of powers"),
         (_LONG_EXPONENT, "an exponent of more than six digits"),
+        (_FIGURE, "a geometric figure"),
+        (_APART, "numbers side by side"),
         (_LONG_NUMBER, "a number of hundreds of digits"),
         (_BINOMIAL, "a large binomial"),
     ):

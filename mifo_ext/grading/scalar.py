@@ -11,8 +11,8 @@ from mifo_ext.grading.nodes import Node, number
 from mifo_ext.grading.probe import (
     UndefinedError,
     agree,
-    close_to_decimal,
     constant,
+    cut_or_rounded,
     symbols,
     to_real,
 )
@@ -33,7 +33,7 @@ _REPEATING = re.compile(
 _COMMA_DECIMAL = re.compile(r"[+-]?\d+,(?:\d{1,2}|\d{4,})")
 _UNIT_START = re.compile(r"\\text\s*\{|°")
 _OF_ANGLE = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)")
-_PLAIN_UNIT = re.compile(r"(?<=[\d)}])\s*(?P<space>\s)?(?P<unit>[A-Za-z][A-Za-z0-9/^*{} .()-]*)$")
+_PLAIN_UNIT = re.compile(r"(?<=[\d)}])(?P<space>\s*)(?P<unit>[A-Za-z][A-Za-z0-9/^*{} .()-]*)$")
 
 
 class Quantity(NamedTuple):
@@ -67,7 +67,16 @@ def same_scalar(gold: str, answer: str) -> Sameness:
     left, right = read_quantity(gold), read_quantity(answer)
     if left.node is None or right.node is None:
         side = "gold" if left.node is None else "answer"
-        return Sameness(None, "algebra", f"the {side} is not an expression")
+        return Sameness(None, "symbolic", f"the {side} is not an expression")
+    outcome = _same_quantity(left, right)
+    if outcome.same is None:
+        return Sameness(False, "algebra", outcome.reason)
+    return outcome
+
+
+def _same_quantity(left: Quantity, right: Quantity) -> Sameness:
+    assert left.node is not None
+    assert right.node is not None
     if left.unit and right.unit and left.unit.dimensions != right.unit.dimensions:
         return Sameness(_same_angle(left, right), "number", "units differ")
     factor = right.unit.size / left.unit.size if left.unit and right.unit else Fraction(1)
@@ -158,7 +167,7 @@ def _same_constants(gold: Quantity, answer: Quantity, scale: Fraction) -> Samene
             exact = to_real(constant(other.node))
         except UndefinedError:
             continue
-        if close_to_decimal(exact, value, min(tolerance, abs(value) / 1000)):
+        if cut_or_rounded(exact, value, min(tolerance, abs(value) / 1000)):
             return Sameness(True, "number", "equal to the decimals given")
     return Sameness(False, "algebra", "different values")
 
@@ -168,7 +177,8 @@ def _approximates(text: str, scale: Fraction, value: Fraction, exact: Fraction) 
     tolerance = _tolerance(text, scale)
     if tolerance is None or _has_finite_decimals(exact):
         return False
-    return abs(value - exact) < min(tolerance, abs(exact) / 1000)
+    error = abs(exact) - abs(value)  # cut off: below one unit; rounded: within half a unit
+    return -tolerance / 2 <= error < tolerance and abs(error) < abs(exact) / 1000
 
 
 def _tolerance(text: str, scale: Fraction) -> Fraction | None:

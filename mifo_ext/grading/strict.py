@@ -23,7 +23,7 @@ def grade(
     *,
     thinking: bool = False,
     require_box: bool = False,
-    timeout_s: float = 1.5,
+    timeout_s: float = 0.8,
 ) -> Grade:
     """Grade one response against one gold.
 

@@ -11,20 +11,24 @@ _AND = re.compile(
 )
 _OR = re.compile(r"\\text\s*\{\s*,?\s*or\s*,?\s*\}|\bor\b|\\(?:lor|vee)(?![A-Za-z])")
 _MATRIX = re.compile(
-    r"\\begin\s*\{(?:[pbBvV]?matrix|smallmatrix|array)\}(?:\s*\{[clr|\s]*\})?(.*)\\end\s*\{[a-zA-Z]*\}",
+    r"(?P<factor>[^&]*?)[(\[]?\s*\\begin\s*\{(?:[pbBvV]?matrix|smallmatrix|array)\}"
+    r"(?:\s*\{[clr|\s]*\})?(?P<rows>.*)\\end\s*\{[a-zA-Z]*\}\s*[)\]]?",
     re.DOTALL,
 )
 _RELATION = re.compile(r"\\(?:le|ge|ne|in|approx|equiv)(?![A-Za-z])|\\notin(?![A-Za-z])|[=<>]")
 _NAME = re.compile(
     r"(?:\\?[A-Za-z]+|\\(?:dot|hat|bar|tilde|overline)\s*\{[^{}]*\})"
-    r"(?:_(?:\{[^{}]*\}|\w)|'|\^\{?[*+-]\}?)*\s*(?:\([^()=]*\))?"
+    r"(?:_(?:\{[^{}]*\}|\w)|'|\^\{?[*+-]1?\}?)*\s*(?:\([^()=]*\))?"
     r"|\\frac\s*\{\s*d[^{}]*\}\s*\{\s*d[^{}]*\}|D_\{\w+\}"
 )
+_ABSOLUTE = re.compile(r"\s*\|([^|]*)\|\s*")
 _NOT_NAMES = frozenset({"\\pm", "\\mp", "\\infty", "\\pi", "e", "i", "\\emptyset", "\\R"})
 _DERIVATIVE = re.compile(
     r"\\frac\s*\{\s*(?:d|\\partial)\s*(\w|\\[a-z]+)\s*\}\s*\{\s*(?:d|\\partial)\s*(\w|\\[a-z]+)\s*\}"
 )
 
+_LIST_OF_ROWS = "\\begin{{pmatrix}}{}\\end{{pmatrix}}"
+_OUTWARD = re.compile(r"(?:\]([^\[\]]*)([\[\])]))|(?:([(\[])([^\[\]]*)\[)")
 Kind = Literal["scalar", "list", "set", "tuple", "interval", "union", "matrix", "relation"]
 
 
@@ -50,6 +54,16 @@ class Span(NamedTuple):
 def name_derivatives(text: str) -> str:
     r"""Turn `\frac{dx}{dt}` into one symbol."""
     return _DERIVATIVE.sub(lambda m: f"D_{{{m[1]}{m[2]}}}".replace("\\", ""), text)
+
+
+def inward(text: str) -> str:
+    """`]2,5[` in the notation `(2,5)`."""
+    match = _OUTWARD.fullmatch(text)
+    if match is None or text.count(",") + text.count(";") != 1:
+        return text
+    left = "(" if text[0] == "]" else text[0]
+    right = ")" if text[-1] == "[" else text[-1]
+    return left + text[1:-1] + right
 
 
 def split_top(text: str, separators: str) -> list[str]:
@@ -117,15 +131,29 @@ def _all_inequalities(parts: list[str]) -> bool:
 
 
 def _matrix(text: str) -> Shape | None:
+    if text.startswith("[[") and text.endswith("]]"):
+        text = _LIST_OF_ROWS.format(_row_text(text))
     match = _MATRIX.fullmatch(text)
-    if match is None or "\\begin" in match[1]:
+    if match is None or "\\begin" in match["rows"] or not _is_factor(match["factor"]):
         return None
-    rows = [row.split("&") for row in re.split(r"\\\\", match[1].replace("\\hline", ""))]
+    rows = [row.split("&") for row in re.split(r"\\\\", match["rows"].replace("\\hline", ""))]
     rows = [row for row in rows if any(entry.strip() for entry in row)]
     if len({len(row) for row in rows}) != 1:
         return None
+    factor = match["factor"].strip().rstrip("*").strip()
     entries = tuple(entry.strip() for row in rows for entry in row)
+    if factor:
+        entries = tuple(f"({'-1' if factor == '-' else factor})*({entry})" for entry in entries)
     return Shape("matrix", entries, (str(len(rows)), str(len(rows[0]))))
+
+
+def _is_factor(text: str) -> bool:
+    return is_balanced(text) and not _RELATION.search(text) and not re.search("[,;]", text)
+
+
+def _row_text(text: str) -> str:
+    """`[[1,2],[3,4]]` with the separators of a matrix environment."""
+    return re.sub(r"\]\s*,\s*\[", r"\\\\", text[2:-2]).replace(",", "&")
 
 
 def _relation(text: str) -> Shape | None:
@@ -215,6 +243,11 @@ def _inequality(relation: Shape) -> list[Span] | None:
     if len(signs) == 1:
         if name_of(sides[1]) and not name_of(sides[0]):
             sides, signs = sides[::-1], (_flip(signs[0]),)
+        if (inside := _ABSOLUTE.fullmatch(sides[0])) and signs[0] in ("<", "le"):
+            closed = signs[0] == "le"
+            return (
+                [Span(f"-({sides[1]})", closed, sides[1], closed)] if name_of(inside[1]) else None
+            )
         if not name_of(sides[0]):
             return None
         closed = signs[0] in ("le", "ge")

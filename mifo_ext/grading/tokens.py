@@ -11,15 +11,16 @@ def word_set(text: str) -> frozenset[str]:
 
 
 FUNCTIONS = word_set(
-    "arcsin arccos arctan asin acos atan sinh cosh tanh sin cos tan sec csc cot "
-    "log ln lg exp sqrt abs max min gcd lcm floor ceil factorial"
+    "arcsinh arccosh arctanh arcsec arccsc arccot arcsin arccos arctan asin acos atan "
+    "sinh cosh tanh sin cos tan sec csc cot log ln lg exp sqrt abs max min gcd lcm floor ceil "
+    "factorial"
 )
 _ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "ln": "log"}
 _GREEK_NAMES = word_set("pi alpha beta gamma delta epsilon theta lambda omega sigma phi rho tau")
 _WORDS = sorted(FUNCTIONS | _GREEK_NAMES, key=len, reverse=True)
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
-    r"|(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,5}(?![\d.A-Za-z]))?)"
+    r"|(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4}(?![\d.A-Za-z]))?)"
     r"|(?P<command>\\[A-Za-z]+)"
     r"|(?P<brace>\\[{}])"
     rf"|(?P<word>{'|'.join(_WORDS)})"
