@@ -185,6 +185,7 @@ def test_the_loss_is_added_up_in_the_type_of_the_weights() -> None:
 
     assert loss.dtype == torch.float32
     assert loss.item() == 1024
+    assert weighted_nll(log_probs.double(), torch.ones(1024)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("demonstrations", [0, -1])
