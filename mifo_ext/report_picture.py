@@ -123,7 +123,8 @@ def _accuracy_panel(axis: Any, drawn: Sequence[Band]) -> None:
     for band in drawn:
         draw_band(axis, band, colour=by_skill[band.skill], marker=markers[band.skill])
     if any(band.unsolved for band in drawn):
-        axis.plot([], [], " ", label=f"* below {UNSOLVED_BELOW:.0%} before training")
+        note = f"* below {UNSOLVED_BELOW:.0%} before training"
+        axis.set_title(note, loc="right", fontsize=9, color="#777777")
     legend_below(axis, columns=3)
 
 
@@ -169,7 +170,7 @@ def _held_panel(axis: Any, run: Run) -> None:
     for (label, curve), colour, marker in zip(found.items(), PALETTE, _MARKERS, strict=False):
         if curve.steps:
             _points(axis, curve, colour=colour, marker=marker, label=label)
-    legend_below(axis, columns=3)
+    legend_below(axis, columns=2)
 
 
 def _points(axis: Any, curve: Curve, *, colour: str, marker: str, label: str) -> None:
@@ -186,6 +187,10 @@ def _points(axis: Any, curve: Curve, *, colour: str, marker: str, label: str) ->
 
 
 def _say(axis: Any, text: str) -> None:
+    """Write why a panel is empty in its middle."""
+    axis.tick_params(labelleft=False, length=0)
+    axis.set_ylabel("")
+    axis.grid(visible=False)
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color="#777777")
 
 
