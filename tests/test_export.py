@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from mifo_ext import cli
 from mifo_ext.export import check_loadable, export, find_actor
 
 SAVE = Path(__file__).parent / "verl_checkpoint.py"
@@ -82,6 +83,18 @@ def test_the_tokenizer_and_its_chat_template_come_along(run_folder: Path, tmp_pa
     assert tokenizer.encode("a") == [2]
     assert tokenizer.chat_template == "{{ messages[0]['content'] }}"
     assert not [path for path in (tmp_path / "out").iterdir() if path.suffix in (".bin", ".pt")]
+
+
+def test_the_command_tells_what_it_wrote(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(run_folder), str(tmp_path / "out"), "--dtype", "float32"]
+
+    assert cli.main(words) == 0
+
+    # Embeddings and head 2 * 65 * 36, attention 36 * (36 + 36 + 18 + 18) + 72 biases, MLP
+    # 3 * 36 * 50, three norms of 36.
+    assert f"as {tmp_path / 'out'}: 14,148 parameters" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("below", ["", "global_step_3", "global_step_3/actor"])

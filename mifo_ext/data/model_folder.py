@@ -242,7 +242,10 @@ def _write_record(folder: Path, plan: ModelPlan, changes: list[Change], commit: 
 
 
 def _read_json(path: Path) -> Json:
-    content: Json = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content: Json = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"`{path}` must be JSON, but is not ({error}).") from error
     return content
 
 

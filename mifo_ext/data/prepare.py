@@ -19,6 +19,7 @@ from mifo_ext.data.sources import Source, read_source, sha256
 from mifo_ext.data.tables import TableRow, table_row, write_table
 
 RECORD = "prepare.json"
+AUTO, AUTO_AT_MOST = "auto", 500
 Track = Callable[[Sequence[Example]], Iterable[Example]]
 
 
@@ -37,7 +38,8 @@ class Plan:
         answer_column: column of the ground truth, likewise.
         solution_column: column of the demonstration, likewise.
         keep_questions: keep questions whose demonstration fell, without it.
-        validation: how many questions to set aside, or where validation questions come from.
+        validation: how many questions to set aside ("auto" for 5 %, at most 500), or where
+            validation questions come from; None for no validation file.
         benchmarks: files whose questions must not stand in the training data.
         shared_words: words in a row that make near copies; None compares whole questions.
         drop_overlap: drop questions that stand in a benchmark instead of warning.
@@ -71,6 +73,7 @@ class Prepared(NamedTuple):
         columns: how the source was read.
         train: rows of train.parquet.
         validation: rows of validation.parquet; none when there is no such file.
+        set_aside: whether these were taken out of the source.
         warnings: sentences a user should read.
     """
 
@@ -78,6 +81,7 @@ class Prepared(NamedTuple):
     columns: Columns
     train: list[TableRow]
     validation: list[TableRow]
+    set_aside: bool
     warnings: list[str]
 
 
@@ -119,7 +123,7 @@ def prepare(plan: Plan, *, lengths: Lengths | None = None, track: Track | None =
             f"answer {columns.answer!r}, solution {columns.solution!r}."
         )
     warnings = _warnings(columns, sieve.tally, drop_overlap=plan.drop_overlap)
-    prepared = Prepared(sieve.tally, columns, train, validation, warnings)
+    prepared = Prepared(sieve.tally, columns, train, validation, aside is None, warnings)
     _write(prepared, plan, [found for found in (source, aside) if found])
     return prepared
 
@@ -163,9 +167,9 @@ def _read(source: Source, columns: Columns, *, limit: int | None = None) -> list
 
 
 def _aside_source(plan: Plan) -> Source | None:
-    if plan.validation is None or _count(plan.validation) is not None:
+    if plan.validation in (None, AUTO) or _count(plan.validation) is not None:
         return None
-    return read_source(plan.validation)
+    return read_source(str(plan.validation))
 
 
 def _benchmarks(plan: Plan, aside: Source | None) -> Benchmarks:
@@ -185,7 +189,8 @@ def _divide(
 ) -> tuple[list[TableRow], list[TableRow]]:
     if aside is not None:
         return rows, _validation_rows(aside, system=plan.system)
-    count = _count(plan.validation) or 0
+    auto = min(len(rows) // 20, AUTO_AT_MOST) if plan.validation == AUTO else 0
+    count = _count(plan.validation) or auto
     if count and count >= len(rows):
         raise ValueError(
             f"`--validation` must be below the number of rows kept, {len(rows)}, but is {count}."

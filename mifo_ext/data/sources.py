@@ -74,7 +74,10 @@ def _read_file(path: Path) -> Source:
     if path.suffix == ".parquet":
         rows = list(_parquet_rows(path))
     elif path.suffix in SUFFIXES:
-        rows = list(_json_rows(path))
+        try:
+            rows = list(_json_rows(path))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"`{path.name}` must be UTF-8 text, but is not ({error}).") from error
     else:
         raise ValueError(f"`{path.name}` must end in {', '.join(SUFFIXES)}, but does not.")
     provenance: dict[str, object] = {"file": path.name, "sha256": sha256(path), "rows": len(rows)}

@@ -97,6 +97,13 @@ def test_unreadable_files_say_where_and_why(
         read_source(str(tmp_path / name))
 
 
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_bytes(b"\xff\xfe")
+
+    with pytest.raises(ValueError, match=r"`data\.jsonl` must be UTF-8 text"):
+        read_source(str(tmp_path / "data.jsonl"))
+
+
 def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"must hold .parquet, .jsonl, .json files"):
         read_source(str(tmp_path))
