@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mifo_ext.adapters.outcomes import question_id
 from mifo_ext.data.demonstrations import demonstration_text, demonstration_tokens
+from mifo_ext.data.questions import question_id
 from mifo_ext.grading import grade
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import transfer_queue as tq
@@ -14,25 +12,10 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from mifo_ext.core.outcomes import Outcome
+from mifo_ext.data.questions import question_id
 
 CORRECT = 1.0
 """Accuracy of a right rollout; anything less is not right."""
-
-
-def question_id(messages: Iterable[Mapping[str, Any]]) -> str:
-    """Name a question by its prompt: the same in every step, epoch and resumed run.
-
-    verl's `uid` is new in every step, and `extra_info.index` repeats where data sets were joined.
-
-    Args:
-        messages: the prompt's chat messages.
-
-    Returns:
-        32 hexadecimal digits.
-    """
-    turns = [[message.get("role"), message.get("content")] for message in messages]
-    text = json.dumps(turns, ensure_ascii=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def group_outcomes(

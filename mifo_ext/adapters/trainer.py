@@ -14,13 +14,15 @@ from typing import Any
 import ray
 from omegaconf import DictConfig, OmegaConf
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 from verl.utils.debug import marked_timer
+from verl.utils.reward_score import default_compute_score
 
-from mifo_ext.adapters import checkpoints, telemetry
+from mifo_ext.adapters import checkpoints, first_check, telemetry
 from mifo_ext.adapters.batches import sft_batch
 from mifo_ext.adapters.demonstrations import DemonstrationCatalog
 from mifo_ext.adapters.outcomes import RecordingReplayBuffer
@@ -96,10 +98,20 @@ class InterleavedTrainer(PPOTrainerSync):  # type: ignore[misc]
 
     def fit(self, agent_loop_manager: Any) -> None:
         """Train; metrics go to `metrics.jsonl` in the run's folder if verl's file logger is on."""
-        os.environ.setdefault(
-            "VERL_FILE_LOGGER_PATH", str(telemetry.fresh_metrics_file(self.root))
-        )
+        os.environ.setdefault("VERL_FILE_LOGGER_PATH", str(telemetry.fresh_metrics_file(self.root)))
         super().fit(agent_loop_manager)
+
+    def on_train_begin(self) -> None:
+        """Look at the first questions as the run will use them; stop if that is hopeless."""
+        super().on_train_begin()
+        if not self.settings.enabled or self.resumed:
+            return
+        reward = get_custom_reward_fn(self.config) or default_compute_score
+        findings = first_check.check_first_batch(self.catalog, self.config, reward)
+        model = Path(str(self.config.actor_rollout_ref.model.path)).expanduser()
+        parameters = first_check.parameters_in(model)
+        findings += first_check.check_room(parameters, self.config, folder=self.root)
+        first_check.show(findings)
 
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> KVBatchMeta:
         """Take verl's RL step, look at every question, and run an SFT interval if one is due."""
