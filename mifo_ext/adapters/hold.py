@@ -45,9 +45,9 @@ class ParameterHold:
     Memory, for n trainable entries on this rank (HSDP's replicas each hold their own):
         device, always: nothing.
         device, from `engage` to `release`: the packed mask, n / 8 bytes.
-        device, inside a call: at most 12 spans of float32, 48 MiB, whatever n is: SFT's moments of
-            one span (8 MiB), copies of it and its moments (12), AdamW's own (12), the clipped
-            gradient (4), mask bits (3); in `engage` importance, history, keys and counts (36).
+        device, inside a call: under 64 MiB, whatever n is. `step` on one span: SFT's moments (8
+            MiB), copies to restore from (12), AdamW's own (up to 12), the clipped gradient (4),
+            mask bits (2). `engage`: importance and history (8), keys and their hashes (26).
         host, always: snapshot, 4 n bytes; history, 4 n (none if decay is 0); last mask, n / 8.
         host, with `moments=own`, from the first SFT step: exp_avg and exp_avg_sq, 8 n bytes.
     Host memory is page-locked where there is an accelerator, in pieces of one span, because
@@ -218,7 +218,8 @@ class ParameterHold:
             ValueError: if it comes from another number of ranks, another rank, other settings or
                 another model; all differences are named.
         """
-        check_identity(identity(self.layout, self.settings, self.sft), state["identity"])
+        saved = state.get("identity", {})
+        check_identity(identity(self.layout, self.settings, self.sft), saved)
         self.release()
         self._host.load(state["host"])
         self._moments.load(state["sft"])
