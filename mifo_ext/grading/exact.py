@@ -5,7 +5,10 @@ would have more than `BITS_AT_MOST` bits is refused, not attempted.
 """
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from functools import reduce
+from operator import add, mul
 
 from mifo_ext.grading.nodes import Node
 
@@ -32,12 +35,19 @@ class _Calculator:
         self.work = 0
 
     def value(self, node: Node) -> Fraction:
-        result = self._apply(node)
+        return self.bounded(self._apply(node))
+
+    def bounded(self, result: Fraction) -> Fraction:
         bits = result.numerator.bit_length() + result.denominator.bit_length()
         self.work += bits
         if bits > BITS_AT_MOST or self.work > WORK_AT_MOST:
             raise InexactError("number too large")
         return result
+
+    def fold(
+        self, operation: Callable[[Fraction, Fraction], Fraction], values: list[Fraction]
+    ) -> Fraction:
+        return reduce(lambda left, right: self.bounded(operation(left, right)), values)
 
     def _apply(self, node: Node) -> Fraction:
         if node.kind == "number":
@@ -45,11 +55,11 @@ class _Calculator:
         values = [self.value(part) for part in node.parts]
         match node.kind, values:
             case "add", _:
-                return sum(values, Fraction(0))
+                return self.fold(add, values)
             case "neg", [value]:
                 return -value
             case "mul", _:
-                return self._product(values)
+                return self.fold(mul, values)
             case "div" | "mod", [_, right] if right == 0:
                 raise InexactError("division by zero")
             case "div", [left, right]:
@@ -78,14 +88,6 @@ class _Calculator:
                 fold = math.gcd if node.kind == "gcd" else math.lcm
                 return Fraction(fold(*(value.numerator for value in values)))
         raise InexactError(f"{node.kind} is not rational")
-
-    def _product(self, factors: list[Fraction]) -> Fraction:
-        result = Fraction(1)
-        for factor in factors:
-            result *= factor
-            if result.numerator.bit_length() + result.denominator.bit_length() > BITS_AT_MOST:
-                raise InexactError("product too large")
-        return result
 
 
 def _count(value: Fraction, *, at_most: int) -> int:

@@ -135,12 +135,9 @@ class _Reader:
         return base
 
     def exponent(self) -> Node:
-        if self.is_sign("{"):
-            node = self.group()
-        elif self.is_sign("+-"):
+        if self.is_sign("+-"):
             return self.nested(self.signed)
-        else:
-            node = self.nested(self.postfix)
+        node = self.group() if self.is_sign("{") else self.nested(self.postfix)
         if self.is_sign("^"):
             self.take()
             return Node("pow", (node, self.nested(self.exponent)))
@@ -298,5 +295,5 @@ class _Reader:
             return (self.nested(self.power),)
         node = self.nested(self.power)
         while self.kind() in ("letter", "command") and self.starts_factor():
-            node = Node("mul", (node, self.nested(self.power)))  # a handful of factors at most
+            node = Node("mul", (node, self.nested(self.power)))
         return (node,)

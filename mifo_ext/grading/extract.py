@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_UNBRACED = re.compile(r"\s*(-?\d[\d.,]*\d|-?\d|[A-Za-z](?![A-Za-z])|\\[A-Za-z]+)")
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_UNBRACED = re.compile(r"\s*(-?\d[\d.,]*\d|-?\d|[A-Za-z](?![A-Za-z])|\\[A-Za-z]+(?:\{[^{}]*\})*)")
 _JOIN = re.compile(
     r"[\s$]*(?:,|;|,?\s*(?:and|or)|\\text\{\s*(?:and|or)\s*\})[\s$]*"
     r"(?:[A-Za-z](?:_\{?\w{1,3}\}?)?\s*=)?[\s$]*"
@@ -120,9 +119,10 @@ def find_answer(text: str, *, require_box: bool, letter: bool) -> Answer | None:
         return Answer(group[0].content, "box")
     if require_box or is_open:
         return None
-    tags = _TAG.findall(text)
-    if tags and not _is_blank(tags[-1]):
-        return Answer(tags[-1].strip(), "tag")
+    before, closed, _ = text.rpartition("</answer>")
+    _, opened, tagged = before.rpartition("<answer>")
+    if closed and opened and not _is_blank(tagged):
+        return Answer(tagged.strip(), "tag")
     return _answer_line(text, letter=letter)
 
 

@@ -88,6 +88,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"cos|tan|sec|csc|cot|log|ln|exp|lcm|gcd|max|min|sgn|mod)\s*\}",
             r"\\\1 ",
         ),
+        (r"\\text\s*\{\s*(-?\d[\d.,]*)\s+([A-Za-z][^{}]*)\}", r"\1\\text{ \2}"),
         (r"\\text\s*\{\s*([deij]|-?\d[\d.,]*)\s*\}", r"\1"),
         (r"_\s*\\text\s*\{\s*([^{}]*?)\s*\}", r"_{\1}"),
         (r"_\s*\{\s*\\text\s*\{\s*([^{}]*?)\s*\}\s*\}", r"_{\1}"),
@@ -187,7 +188,7 @@ def _unmark(text: str) -> str:
 def strip_wrapping(text: str) -> str:
     """Drop sentence marks at the end and braces or parentheses around everything."""
     text = text.strip()
-    while text and text[-1] in ".,;:" and not text.endswith("\\"):
+    while text and text[-1] in ".,;:\\":
         text = text[:-1].rstrip()
     return unwrap(text)
 

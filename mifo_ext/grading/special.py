@@ -9,7 +9,7 @@ from mifo_ext.grading.units import Unit, read_compound
 from mifo_ext.grading.words import bare_words
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?:\s*([ap])\.?\s?m\.?)?")
-_RATIO = re.compile(r"[^:]+:[^:]+(?::[^:]+)*")
+_RATIO = re.compile(r"(?!\\\{)[^:<>=]+:[^:<>=]+(?::[^:<>=]+)*")
 _BASED = re.compile(
     r"(?P<digits>-?[0-9A-Fa-f][0-9A-Fa-f ]*)"
     r"(?:_\s*\{?\s*(?:\\text\{\s*)?(?P<base>\d+|[a-z]{3,})[\s}]*)?"

@@ -27,6 +27,8 @@ _DERIVATIVE = re.compile(
     r"\\frac\s*\{\s*(?:d|\\partial)\s*(\w|\\[a-z]+)\s*\}\s*\{\s*(?:d|\\partial)\s*(\w|\\[a-z]+)\s*\}"
 )
 
+_BUILDER = re.compile(r"\\\{\s*[A-Za-z]\s*(?:\\in\s*\\R\s*)?[:|](.*)\\\}", re.DOTALL)
+_POSITIVE = re.compile(r"\\R\s*(?:\^|_)\s*\{?\s*\+\s*\}?")
 _LIST_OF_ROWS = "\\begin{{pmatrix}}{}\\end{{pmatrix}}"
 _OUTWARD = re.compile(r"(?:\]([^\[\]]*)([\[\])]))|(?:([(\[])([^\[\]]*)\[)")
 Kind = Literal["scalar", "list", "set", "tuple", "interval", "union", "matrix", "relation"]
@@ -197,13 +199,17 @@ def name_of(side: str) -> str | None:
 
 
 def is_real_line(text: str) -> bool:
-    r"""Whether a text is the real line, whole or without points: not brackets, yet intervals."""
-    return text.strip() == "\\R" or text.startswith("\\R")
+    r"""Whether a text names real numbers without brackets: `\R`, `\R \setminus …`, `\{x: …\}`."""
+    return text.startswith("\\R") or _BUILDER.fullmatch(text) is not None
 
 
 def spans(text: str) -> list[Span] | None:
     """An answer as intervals of the real line, from brackets or from inequalities."""
     text = text.strip()
+    if builder := _BUILDER.fullmatch(text):
+        return spans(builder[1])
+    if _POSITIVE.fullmatch(text):
+        return [Span("0", False, "\\infty", False)]
     if text in ("\\R", "(-\\infty,\\infty)"):
         return [Span("-\\infty", False, "\\infty", False)]
     found = shape(text)

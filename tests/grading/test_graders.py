@@ -27,7 +27,7 @@ def test_an_unknown_grader_is_refused_with_the_names_there_are() -> None:
         # Scientific notation with an e is read as a product by math-verify.
         ("\\boxed{4.5 \\times 10^{33}}", "4.5e33", "correct", "wrong"),
         # Six decimals are all it compares.
-        ("\\boxed{2 \\times 10^{-7}}", "1 \\times 10^{-7}", "wrong", "correct"),
+        ("\\boxed{\\frac{1}{2^{99}}}", "\\frac{1}{2^{98}}", "wrong", "correct"),
     ],
 )
 def test_where_the_named_graders_differ(
