@@ -278,9 +278,8 @@ class ParameterHold:
     def _update(self, gradients: list[Tensor | None], *, lr: float, scale: float) -> float:
         squared = []
         self._moments.begin(gradients)
-        for i, (value_N, gradient_N) in enumerate(
-            zip(self.layout.values(), gradients, strict=True)
-        ):
+        pairs = zip(self.layout.values(), gradients, strict=True)
+        for i, (value_N, gradient_N) in enumerate(pairs):
             if gradient_N is None:
                 continue
             moments = self._moments.on_device(i, value_N.device)

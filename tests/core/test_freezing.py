@@ -158,7 +158,7 @@ class Gang:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._barrier = threading.Barrier(size, timeout=30)
+        self._barrier = threading.Barrier(size, timeout=10)
         self._parts: list[Tensor] = [torch.empty(0)] * size
 
     def sum(self, rank: int) -> Callable[[Tensor], Tensor]:
