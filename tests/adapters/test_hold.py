@@ -60,6 +60,20 @@ def test_without_decay_only_the_last_phase_counts() -> None:
 
     assert held_entries(hold, module) == {"a 1"}
     assert report.threshold == 0.125
+    hold.release()
+    assert hold.state_dict()["host"]["history"] is None  # It would be of no use.
+
+
+def test_the_overlap_is_the_intersection_over_the_union_with_the_last_mask() -> None:
+    module = Weights(a=[0.0] * 4)
+    hold = hold_on(module, fraction=0.5, decay=0.0)
+    phase(hold, module, a=[1.0, 1.0, 0.0, 0.0])
+    hold.release()
+    # Entries 0 and 1, then 1 and 2: one of three.
+    assert phase(hold, module, a=[0.0, 1.0, 1.0, 0.0]).jaccard == pytest.approx(1 / 3)
+    hold.release()
+    # Entries 1 and 2, then 1 only.
+    assert phase(hold, module, a=[0.0, 1.0, 0.0, 0.0]).jaccard == 0.5
 
 
 @pytest.mark.parametrize(
