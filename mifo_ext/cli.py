@@ -244,8 +244,8 @@ def _export(chosen: argparse.Namespace) -> int:
     from mifo_ext.export import export
 
     done = export(chosen.checkpoint, chosen.out, dtype=chosen.dtype)
-    gib = done.size_bytes / 2**30
-    print(f"{done.actor} as {chosen.out}: {done.parameters:,} parameters, {gib:.2f} GiB.")
+    size = f"{done.size_bytes / 1e6:,.1f} MB"
+    print(f"{done.actor} as {chosen.out}: {done.parameters:,} parameters, {size}.")
     return 0
 
 

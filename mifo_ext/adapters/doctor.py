@@ -95,7 +95,7 @@ def platform_checks() -> Iterator[Check]:
     if name != "cpu":
         yield Check("platform", "ok", f"{platform.device_count()} x {name}")
         return
-    cores = len(os.sched_getaffinity(0))
+    cores = os.cpu_count()
     if Path("/dev/nvidiactl").exists():
         mend = "Install torch's CUDA build and vllm (pip install 'verl[vllm]==0.9.1')."
         yield Check("platform", "warn", f"{cores} CPU cores; a GPU that torch cannot see", mend)

@@ -36,8 +36,10 @@ def test_the_benchmark_is_named() -> None:
 def test_shared_words_find_near_copies_only_when_asked() -> None:
     test = {"math": ["Tom has four red apples and a pear."]}
     near = "Ann says: Tom has four red apples, how many?"
+    same_end = "Ann has four red apples and a pear."
 
     assert Benchmarks(test).holding(near) is None
+    assert Benchmarks(test, shared_words=7).holding(same_end) == "math"
     assert Benchmarks(test, shared_words=5).holding(near) == "math"
     assert Benchmarks(test, shared_words=6).holding(near) is None
 

@@ -196,11 +196,13 @@ def test_questions_set_aside_are_chosen_by_the_seed(
 
 @pytest.mark.parametrize(("rows", "aside"), [(19, 0), (40, 2), (11_000, 500)])
 def test_one_in_twenty_is_set_aside_by_itself_and_500_at_most(
-    run: Callable[..., Prepared], rows: int, aside: int
+    run: Callable[..., Prepared], tmp_path: Path, rows: int, aside: int
 ) -> None:
     prepared = run([problem(number) for number in range(rows)], validation="auto")
 
     assert (len(prepared.train), len(prepared.validation)) == (rows - aside, aside)
+    numbers = [row["extra_info"]["index"] for row in written(tmp_path / "out")]
+    assert numbers == list(range(rows - aside))
 
 
 def test_a_validation_file_keeps_its_repeated_rows_and_counts_as_a_benchmark(
