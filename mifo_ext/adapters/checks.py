@@ -11,8 +11,15 @@ import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
 from mifo_ext.adapters import checkpoints
+from mifo_ext.data.demonstrations import demonstration_text
 from mifo_ext.settings import SettingsError, parse_settings
 
+LORA_KEYS = {
+    "lora_rank": "0",
+    "lora.rank": "0",
+    "lora_adapter_path": "null",
+    "lora.adapter_path": "null",
+}
 NEEDED_COLUMNS = ("prompt", "reward_model", "data_source")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 
@@ -38,11 +45,12 @@ def problems_of(config: DictConfig) -> list[str]:
 
 
 def train_rows(config: DictConfig) -> int | None:
-    """Rows of the training files, where they can be read."""
+    """Rows of the training files; None where they cannot be read or there are none."""
     try:
-        return sum(pq.read_metadata(file).num_rows for file in files_of(config.data.train_files))
+        counts = [pq.read_metadata(file).num_rows for file in files_of(config.data.train_files)]
     except (OSError, ValueError):
         return None
+    return sum(counts) or None
 
 
 def files_of(files: Any) -> list[str]:
@@ -72,12 +80,13 @@ def _method(config: DictConfig) -> Iterator[str]:
     if not config.trainer.use_v1:
         yield "`trainer.use_v1` must be true, but is false: recipes build on verl's V1 trainer."
     model = config.actor_rollout_ref.model
-    rank = model.get("lora_rank", 0) or model.get("lora", {}).get("rank", 0)
-    if rank or model.get("lora_adapter_path"):
-        yield (
-            "LoRA is not supported by recipes: importance and hold are defined over the full "
-            "parameters. Set actor_rollout_ref.model.lora_rank=0."
-        )
+    for key, unset in LORA_KEYS.items():
+        value = OmegaConf.select(model, key)
+        if value:
+            yield (
+                f"`actor_rollout_ref.model.{key}` must be {unset}, but is {value}: importance and "
+                "hold are defined over the full parameters, so recipes know no LoRA. Leave it out."
+            )
     if config.actor_rollout_ref.actor.get("checkpoint", {}).get("async_save", False):
         yield (
             "`actor_rollout_ref.actor.checkpoint.async_save` must be false, but is true: a "
@@ -117,19 +126,27 @@ def _data(config: DictConfig) -> Iterator[str]:
         for file in files:
             needed = ["target"] if wants_demonstrations and key == "train_files" else []
             yield from _table(f"data.{key}", Path(file), [*NEEDED_COLUMNS, *needed])
+    count, batch = train_rows(config), config.data.train_batch_size
+    if count and batch > count:
+        yield (
+            f"`data.train_batch_size` must be at most the {count} rows of the training data, but "
+            f"is {batch}: no batch would ever be full. Lower it, or add data."
+        )
 
 
 def _table(key: str, file: Path, columns: list[str]) -> Iterator[str]:
     if not file.exists():
         yield (
-            f"`{key}` must name a file, but {file} does not exist. Make it with `mifo prepare data` "
-            "(or `mifo world build`)."
+            f"`{key}` must name a file, but {file} does not exist. Make it with `mifo prepare "
+            "data` (or `mifo world build`)."
         )
         return
     try:
         table = pq.ParquetFile(file)
     except (OSError, ValueError) as error:
-        yield f"`{key}` must be parquet, but {file} cannot be read: {error}. Use `mifo prepare data`."
+        yield (
+            f"`{key}` must be parquet, but {file} cannot be read: {error}. Use `mifo prepare data`."
+        )
         return
     missing = [name for name in columns if name not in table.schema_arrow.names]
     if missing:
@@ -139,20 +156,31 @@ def _table(key: str, file: Path, columns: list[str]) -> Iterator[str]:
         )
     elif table.metadata.num_rows == 0:
         yield f"`{key}` must have rows, but {file} has none."
-    elif "target" in columns and _all_null(table, "target"):
+    elif "target" in columns:
+        yield from _targets(key, file, table)
+
+
+def _targets(key: str, file: Path, table: pq.ParquetFile) -> Iterator[str]:
+    try:
+        found = _has_demonstrations(table)
+    except ValueError as error:
+        yield f"`{key}` must have demonstrations in its column `target`, but in {file}: {error}"
+        return
+    if not found:
         yield (
-            f"`{key}` must have demonstrations in its column `target`, but in {file} all are null: "
-            "hard questions would have nothing to learn from. Use recipe=grpo, or add solutions."
+            f"`{key}` must have demonstrations in its column `target`, but in {file} all are null "
+            "or empty: hard questions would have nothing to learn from. Use recipe=grpo, or add "
+            "solutions."
         )
 
 
-def _all_null(table: pq.ParquetFile, column: str) -> bool:
-    """Whether a column is null everywhere; stops at the first row group where it is not."""
+def _has_demonstrations(table: pq.ParquetFile) -> bool:
+    """Whether any row has one; stops at the first row group that has."""
     for number in range(table.metadata.num_row_groups):
-        part = table.read_row_group(number, columns=[column])
-        if part.column(column).null_count < part.num_rows:
-            return False
-    return True
+        targets = table.read_row_group(number, columns=["target"]).column("target")
+        if any(demonstration_text(target.as_py()) is not None for target in targets):
+            return True
+    return False
 
 
 def _model(config: DictConfig) -> Iterator[str]:
@@ -178,7 +206,10 @@ def _checkpoint(config: DictConfig) -> Iterator[str]:
     if config.trainer.resume_mode == "resume_path":
         folder = Path(str(config.trainer.resume_from_path)).absolute()
         if not folder.is_dir():
-            yield f"`trainer.resume_from_path` must be a checkpoint, but {folder} does not exist."
+            yield (
+                f"`trainer.resume_from_path` must be a checkpoint, but {folder} does not exist. "
+                "Name a folder global_step_<n>, or leave out trainer.resume_mode."
+            )
             return
     elif config.trainer.resume_mode == "auto":
         found = checkpoints.resumable_folder(root)

@@ -214,8 +214,10 @@ def _publish(root: Path, barrier: Any) -> None:
 
 def test_ranks_that_publish_the_same_folder_at_once_agree(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(4)
-    ranks = [context.Process(target=_publish, args=(tmp_path, barrier)) for _ in range(3)]
+    barrier = context.Barrier(4, timeout=10)  # one that died lets nobody wait for ever
+    ranks = [
+        context.Process(target=_publish, args=(tmp_path, barrier), daemon=True) for _ in range(3)
+    ]
     write_staged(tmp_path, 20, mark="0")
     for rank in ranks:
         rank.start()
