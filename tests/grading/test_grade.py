@@ -44,6 +44,11 @@ def test_verdict_and_path(response: str, gold: str, verdict: str, path: str) -> 
     assert (graded.verdict, graded.path) == (verdict, path)
 
 
+@pytest.mark.parametrize("answer", ["4\x002", "42\udc80", "42\x1b[0m"])
+def test_control_characters_make_an_answer_wrong(answer: str) -> None:
+    assert grade(f"\\boxed{{{answer}}}", "42").reason == "control characters in the answer"
+
+
 def test_a_gold_may_be_a_number() -> None:
     assert grade("\\boxed{7}", 7).correct
     assert grade("\\boxed{\\frac{1}{2}}", 0.5).correct
@@ -89,7 +94,7 @@ def test_grading_in_a_thread_gives_the_same_verdicts() -> None:
     assert [one.verdict for one in graded] == ["correct"] * 16
 
 
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=300, deadline=20_000)
 @given(st.text(max_size=200), st.text(max_size=60))
 def test_any_text_is_graded_without_raising(response: str, gold: str) -> None:
     assert grade(response, gold).verdict in VERDICTS
@@ -104,7 +109,7 @@ PIECES = (
 LATEX = st.lists(st.sampled_from(PIECES.split()), max_size=25).map(" ".join)
 
 
-@settings(max_examples=400, deadline=2000)
+@settings(max_examples=400, deadline=20_000)
 @given(LATEX, LATEX)
 def test_any_latex_is_graded_in_bounded_time_without_raising(gold: str, answer: str) -> None:
     graded = grade(f"\\boxed{{{answer}}}", gold)
