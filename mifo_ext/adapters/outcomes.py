@@ -69,9 +69,9 @@ class RecordingReplayBuffer(ReplayBuffer):  # type: ignore[misc]
         return recording
 
     def take_outcomes(self) -> list[Outcome]:
-        """Outcomes since the last call."""
+        """Outcomes since the last call, ordered by question: rollouts arrive in no fixed order."""
         outcomes, self.outcomes = self.outcomes, []
-        return outcomes
+        return sorted(outcomes, key=lambda outcome: outcome.question_id)
 
     def sample(
         self, global_steps: int, partition_id: str, batch_size: int

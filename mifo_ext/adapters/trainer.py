@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.trainer.ppo.utils import Role
@@ -24,12 +24,13 @@ from verl.utils.reward_score import default_compute_score
 
 from mifo_ext.adapters import checkpoints, first_check, telemetry
 from mifo_ext.adapters.batches import sft_batch
+from mifo_ext.adapters.configuration import settings_of
 from mifo_ext.adapters.demonstrations import DemonstrationCatalog
 from mifo_ext.adapters.outcomes import RecordingReplayBuffer
 from mifo_ext.adapters.trainer_names import STOP_FILE
 from mifo_ext.adapters.worker import InterleavedWorker
 from mifo_ext.core.interleave import HardExampleBuffer, WaitingQuestion
-from mifo_ext.settings import Settings, parse_settings
+from mifo_ext.settings import InterleaveSettings, Settings
 
 
 @register_trainer("interleaved")
@@ -37,15 +38,15 @@ class InterleavedTrainer(PPOTrainerSync):  # type: ignore[misc]
     """Runs verl's own RL step, then an SFT interval whenever enough hard questions wait."""
 
     settings: Settings
+    checkpoint_callback: Any
     catalog: DemonstrationCatalog
     buffer: HardExampleBuffer
     resumed: bool = False
     saved_step: int = -1
 
     def __init__(self, config: DictConfig) -> None:
-        node = OmegaConf.to_container(config.interleave, resolve=True)
-        self.settings = parse_settings(
-            node, rollouts_per_question=config.actor_rollout_ref.rollout.n
+        self.settings = settings_of(
+            config, rollouts_per_question=config.actor_rollout_ref.rollout.n
         )
         super().__init__(config)
 
@@ -132,6 +133,7 @@ class InterleavedTrainer(PPOTrainerSync):  # type: ignore[misc]
 
     def _sft_interval(self) -> dict[str, float]:
         """Learn the oldest waiting demonstrations with what RL moved held still."""
+        assert isinstance(self.settings, InterleaveSettings)
         sft, questions = self.settings.sft, self.buffer.take()
         demonstrations = [self.catalog.tokens(item.question_id) for item in questions]
         output = self.actor_rollout_wg.sft_interval(
@@ -157,7 +159,7 @@ class InterleavedTrainer(PPOTrainerSync):  # type: ignore[misc]
         sequence_parallel = self.config.actor_rollout_ref.actor.get(
             "ulysses_sequence_parallel_size", 1
         )
-        return self.world_size // sequence_parallel
+        return self.world_size // int(sequence_parallel)
 
     def on_step_end(self) -> None:
         """Sync weights as verl does; end the run here if it was asked to stop."""

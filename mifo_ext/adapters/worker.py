@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl.single_controller.base.decorator import (
     Dispatch,
@@ -19,6 +18,7 @@ from verl.single_controller.base.decorator import (
 from verl.utils import tensordict_utils as tu
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
+from mifo_ext.adapters.configuration import settings_of
 from mifo_ext.adapters.hold import ParameterHold
 from mifo_ext.adapters.hold_settings import (
     HoldReport,
@@ -28,7 +28,7 @@ from mifo_ext.adapters.hold_settings import (
 )
 from mifo_ext.adapters.losses import sft_interval_loss
 from mifo_ext.core.masked_adamw import AdamWSettings
-from mifo_ext.settings import Settings, SftSettings, parse_settings
+from mifo_ext.settings import InterleaveSettings, Settings, SftSettings
 
 
 def hold_file(folder: str, rank: int, world_size: int) -> Path:
@@ -57,8 +57,7 @@ class InterleavedWorker(ActorRolloutRefWorker):  # type: ignore[misc]
                 "`VERL_ENGINE_VENDOR` or `VERL_USE_EXTERNAL_MODULES` did not reach this worker. "
                 "Keep the recipe's `ray_kwargs.ray_init.runtime_env`."
             )
-        node = OmegaConf.to_container(self.config.interleave, resolve=True)
-        self.settings = parse_settings(node)
+        self.settings = settings_of(self.config)
         if not self.settings.enabled:
             return
         self.hold = ParameterHold(
@@ -85,7 +84,8 @@ class InterleavedWorker(ActorRolloutRefWorker):  # type: ignore[misc]
         Returns:
             No tensors; `metrics` as a plain dict.
         """
-        engine, rl_loss = self.actor.engine, self.actor.loss_fn
+        assert isinstance(self.settings, InterleaveSettings)
+        sft, engine, rl_loss = self.settings.sft, self.actor.engine, self.actor.loss_fn
         tu.assign_non_tensor(data, disable_auto_offload=True)
         if not engine.engine_config.use_dynamic_bsz:
             rows = tu.get(data, "mini_batch_size") // engine.get_data_parallel_size()
@@ -96,8 +96,8 @@ class InterleavedWorker(ActorRolloutRefWorker):  # type: ignore[misc]
             held = self.hold.engage()
             engaged = time.perf_counter()
             try:
-                self.actor.set_loss_fn(partial(sft_interval_loss, settings=self.settings.sft))
-                with engine.sft_interval(self.hold, self.settings.sft) as interval:
+                self.actor.set_loss_fn(partial(sft_interval_loss, settings=sft))
+                with engine.sft_interval(self.hold, sft) as interval:
                     output = self.actor.train_mini_batch(data)
             finally:
                 self.actor.set_loss_fn(rl_loss)
