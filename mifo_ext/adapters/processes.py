@@ -7,6 +7,7 @@ watchdog outside the run ends what still carries the mark when the driver is gon
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -23,6 +24,13 @@ MARK = "MIFO_RUN"
 """Environment variable that names the run's folder in each of its processes."""
 
 GRACE_S = 10.0
+"""Seconds that processes get to end by themselves before they are killed."""
+
+LOOK_EVERY_S = 0.5
+"""Seconds between two looks of the watchdog at its driver."""
+
+ORDERLY_END_S = 2.0
+"""Seconds that Ray needs to end its own processes when a driver ends as it should."""
 
 LOCK_FILE = ".lock"
 _locks: list[IO[str]] = []
@@ -48,23 +56,22 @@ def end_processes(processes: list[psutil.Process], *, grace_s: float = GRACE_S) 
     Returns:
         How many there were.
     """
-    for process in processes:
-        with _gone_is_fine():
-            process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=grace_s)
-    for process in alive:
-        with _gone_is_fine():
-            process.kill()
-    psutil.wait_procs(alive, timeout=grace_s)
+    for ask in (psutil.Process.terminate, psutil.Process.kill):
+        for process in filter(_lives, processes):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                ask(process)
+        deadline = time.monotonic() + grace_s
+        while any(map(_lives, processes)) and time.monotonic() < deadline:
+            time.sleep(0.05)
     return len(processes)
 
 
-class _gone_is_fine:  # noqa: N801
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> bool:
-        return kind is not None and issubclass(kind, psutil.NoSuchProcess)
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process runs. One that ended stays as a zombie until its parent takes note."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def adopt_run(run: Path) -> int:
@@ -131,12 +138,14 @@ def stop_on_sigterm(stop_file: Path) -> None:
 
 def watch(driver: int, run: str) -> None:
     """Wait for a driver to end, then end what carries its run's mark."""
-    try:
-        psutil.Process(driver).wait()
-    except psutil.NoSuchProcess:
-        pass
-    time.sleep(2.0)  # an orderly end takes Ray a moment
-    end_processes(marked_processes(run))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(driver)
+        while _lives(process):
+            time.sleep(LOOK_EVERY_S)
+    time.sleep(ORDERLY_END_S)
+    # Processes that were starting just then come to light in a second look.
+    while end_processes(marked_processes(run)):
+        time.sleep(1.0)
 
 
 if __name__ == "__main__":
