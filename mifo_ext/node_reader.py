@@ -44,7 +44,7 @@ def one_of(choices: Any) -> Kind[Any]:
     names = get_args(choices)
     listed = ", ".join(f"`{name}`" for name in names)
     expected = f"one of {listed}" if len(names) > 1 else f"{listed}, the only choice"
-    return Kind(expected, lambda x: isinstance(x, str) and x in names, lambda x: x)
+    return Kind(expected, lambda x: x in names, lambda x: x)
 
 
 def or_null(kind: Kind[_T]) -> "Kind[_T | None]":

@@ -282,6 +282,8 @@ def test_mini_batches_must_divide_the_buffer() -> None:
         "`interleave.sft.mini_batch_size` must divide `interleave.buffer_size` (64), but is 48.",
     )
     assert len(problems_of({"sft.mini_batch_size": 128})) == 1
+    # Of a buffer size that is wrong itself, only that is said.
+    assert len(problems_of({"buffer_size": "64", "sft.mini_batch_size": 48})) == 1
 
 
 def test_the_method_needs_two_rollouts_and_as_many_questions_as_the_buffer_holds() -> None:

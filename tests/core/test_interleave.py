@@ -255,6 +255,14 @@ def test_only_what_was_last_taken_can_be_given_back_and_once() -> None:
     assert names(waiting.waiting) == "cef"
 
 
+def test_giving_nothing_back_is_no_skipped_interval() -> None:
+    waiting = buffer(1)
+
+    waiting.give_back([])
+
+    assert waiting.totals == Totals()
+
+
 def test_questions_that_come_back_after_an_interval_are_counted() -> None:
     waiting = buffer(2)
     waiting.observe(outcomes("ab"), step=1)
@@ -295,6 +303,16 @@ def test_a_buffer_outside_its_range_is_refused(size: int, hard_at_most: float) -
 
 
 # --- save, load, continue
+
+
+def test_a_loaded_buffer_still_counts_no_step_twice() -> None:
+    waiting = buffer()
+    waiting.observe(outcomes("a"), step=5)
+
+    loaded = through_json(waiting, buffer())
+
+    with pytest.raises(ValueError, match="`step` must be after 5, but is 5"):
+        loaded.observe(outcomes("b"), step=5)
 
 
 def test_a_state_that_this_class_did_not_write_is_refused_and_changes_nothing() -> None:
