@@ -94,6 +94,7 @@ def test_the_changes_are_told_and_recorded(write_tiny_model: Writer, tmp_path: P
         ("max_position_embeddings", 64, 16_384),
         ("model_max_length", 64, 16_384),  # vLLM takes the smaller of context and tokenizer
     ]
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == 16_384
     record = json.loads((tmp_path / "out" / "prepare.json").read_text())
     assert record["changes"][0] == {"name": "rope_theta", "before": 10_000.0, "after": 40_000.0}
     assert record["sha256"].keys() >= {"config.json", "tokenizer.json"}
