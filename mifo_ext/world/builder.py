@@ -21,7 +21,7 @@ from mifo_ext.world.splits import SPLITS, TRAIN, Sizes, draw_splits, write_split
 
 MANIFEST = "manifest.json"
 # Raised whenever the same settings would give another world.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ Three skills share one way of writing: a chain of equalities, then the answer.
 
 | skill   | question     | demonstration                       | schooled levels | level is      |
 |---------|--------------|-------------------------------------|-----------------|---------------|
-| sum     | `3+4+7=`     | `3+4=7+7=14` and `\boxed{14}`       | 2 to 5          | terms         |
-| product | `3*4*2=`     | `3*4=12*2=24` and `\boxed{24}`      | 2 to 4          | factors       |
-| twice   | `2*(3+4+7)=` | `3+4=7+7=14*2=28` and `\boxed{28}`  | none            | terms inside  |
+| sum     | `sum 3+4+7=` | `3+4=7+7=14` and `\boxed{14}`       | 2 to 5          | terms         |
+| product | `mul 3*4*2=` | `3*4=12*2=24` and `\boxed{24}`      | 2 to 4          | factors       |
+| twice   | `dbl 3+4+7=` | `3+4=7+7=14*2=28` and `\boxed{28}`  | none            | terms inside  |
 """
 
 from collections.abc import Callable, Iterable
@@ -22,17 +22,27 @@ class Problem:
 
     Attributes:
         skill: the operation asked for, a key of `SKILLS`.
-        level: how many numbers the question holds; the difficulty dial.
+        numbers: what the question is about, in its order.
         question: what the model is asked.
         working: the steps, one line.
         answer: the number asked for, in decimal digits.
     """
 
     skill: str
-    level: int
+    numbers: tuple[int, ...]
     question: str
     working: str
     answer: str
+
+    @property
+    def level(self) -> int:
+        """How many numbers the question holds; the difficulty dial."""
+        return len(self.numbers)
+
+    @property
+    def word(self) -> str:
+        """The word that stands first in the question."""
+        return SKILLS[self.skill].word
 
     @property
     def demonstration(self) -> str:
@@ -45,12 +55,14 @@ class Skill:
     r"""One operation, the levels it is asked at and those the schooling shows.
 
     Attributes:
+        word: stands first in its questions.
         make: builds the problem for a list of digits.
         asked: levels that occur in the data.
         schooled: levels that the schooling shows; empty for an operation it never shows.
         acceptable: whether these digits make a fair question.
     """
 
+    word: str
     make: Callable[[list[int]], Problem]
     asked: tuple[int, ...]
     schooled: tuple[int, ...]
@@ -65,7 +77,8 @@ def boxed(answer: str) -> str:
 def sum_problem(terms: list[int]) -> Problem:
     """The sum of the terms, one addition at a time."""
     chain, total = running_sum(terms)
-    return Problem("sum", len(terms), "+".join(map(str, terms)) + "=", chain, str(total))
+    question = "sum " + "+".join(map(str, terms)) + "="
+    return Problem("sum", tuple(terms), question, chain, str(total))
 
 
 def product_problem(factors: list[int]) -> Problem:
@@ -74,14 +87,15 @@ def product_problem(factors: list[int]) -> Problem:
     for factor in factors[1:]:
         total *= factor
         chain += f"*{factor}={total}"
-    return Problem("product", len(factors), "*".join(map(str, factors)) + "=", chain, str(total))
+    question = "mul " + "*".join(map(str, factors)) + "="
+    return Problem("product", tuple(factors), question, chain, str(total))
 
 
 def twice_problem(terms: list[int]) -> Problem:
     """Twice the sum of the terms: the additions, then one doubling."""
     chain, total = running_sum(terms)
-    question = "2*(" + "+".join(map(str, terms)) + ")="
-    return Problem("twice", len(terms), question, f"{chain}*2={2 * total}", str(2 * total))
+    question = "dbl " + "+".join(map(str, terms)) + "="
+    return Problem("twice", tuple(terms), question, f"{chain}*2={2 * total}", str(2 * total))
 
 
 def running_sum(terms: list[int]) -> tuple[str, int]:
@@ -107,9 +121,9 @@ def small_product(factors: list[int]) -> bool:
 
 
 SKILLS: dict[str, Skill] = {
-    "sum": Skill(sum_problem, (3, 4, 5, 6, 7, 8), (2, 3, 4, 5), always),
-    "product": Skill(product_problem, (3, 4, 5), (2, 3, 4), small_product),
-    "twice": Skill(twice_problem, (3, 4, 5), (), always),
+    "sum": Skill("sum", sum_problem, (3, 4, 5, 6, 7), (2, 3, 4, 5), always),
+    "product": Skill("mul", product_problem, (3, 4, 5), (2, 3, 4), small_product),
+    "twice": Skill("dbl", twice_problem, (3, 4, 5), (), always),
 }
 
 
