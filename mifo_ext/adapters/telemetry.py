@@ -79,7 +79,8 @@ def fresh_metrics_file(root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     current = root / METRICS_FILE
     if current.exists():
-        taken = [int(path.stem.split("-")[1]) for path in root.glob("metrics-*.jsonl")]
+        numbers = [path.stem.removeprefix("metrics-") for path in root.glob("metrics-*.jsonl")]
+        taken = [int(number) for number in numbers if number.isdecimal()]
         current.rename(root / f"metrics-{max(taken, default=0) + 1:03d}.jsonl")
     return current
 
