@@ -4,13 +4,15 @@ verl knows CUDA, ROCm and Ascend. Everything it needs to run on plain CPU cores 
 obstacle by obstacle; `register()` puts it in place and is harmless where an accelerator exists:
 verl probes platforms in the order of their registration, so ours, the last, is taken only when no
 other is available. Nothing heavy is imported here: what concerns a module of verl or vLLM is done
-when that module is imported (`wrapt.when_imported`), in whichever process imports it.
+when that module is imported (`wrapt`'s import hooks), in whichever process imports it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
+import inspect
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -164,8 +166,9 @@ class PlatformCPU(PlatformBase):  # type: ignore[misc]
         """No CUDA runtime."""
 
 
+@functools.cache
 def register() -> None:
-    """Make verl's own detection find the CPU where it finds no accelerator."""
+    """Make verl's own detection find the CPU where it finds no accelerator; once a process."""
     platform_manager.PlatformRegistry.register(platform="cpu")(PlatformCPU)
     alias_vllm_version()
     wrapt.register_post_import_hook(_plain_gloo, "verl.utils.distributed")
@@ -206,9 +209,10 @@ def _plain_gloo(module: Any) -> None:
 
 
 def _with_plain_gloo(wrapped: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if is_active():
-        kwargs = {**kwargs, "backend": kwargs.get("backend") or "gloo"}
-    return wrapped(*args, **kwargs)
+    call = inspect.signature(wrapped).bind_partial(*args, **kwargs)
+    if is_active() and not call.arguments.get("backend"):
+        call.arguments["backend"] = "gloo"
+    return wrapped(*call.args, **call.kwargs)
 
 
 def _engines(module: Any) -> None:

