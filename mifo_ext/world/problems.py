@@ -2,11 +2,15 @@ r"""Problems with a difficulty dial, and a worked demonstration for each.
 
 Three skills share one way of writing: a chain of equalities, then the answer.
 
-| skill   | question     | demonstration                       | schooled levels | level is      |
-|---------|--------------|-------------------------------------|-----------------|---------------|
-| sum     | `sum 3+4+7=` | `3+4=7+7=14` and `\boxed{14}`       | 2 to 5          | terms         |
-| product | `mul 3*4*2=` | `3*4=12*2=24` and `\boxed{24}`      | 2 to 4          | factors       |
-| twice   | `dbl 3+4+7=` | `3+4=7+7=14*2=28` and `\boxed{28}`  | none            | terms inside  |
+| skill   | question   | demonstration                 | schooled levels | level is |
+|---------|------------|-------------------------------|-----------------|----------|
+| sum     | `3+4+7=`   | `3+4=7+7=14` and `\boxed{14}` | 2 to 5          | terms    |
+| product | `3*4*2=`   | `3*4=12*2=24` and `\boxed{24}`| 2 to 4          | factors  |
+| code    | `a+d+c=`   | `4+7=11+1=12` and `\boxed{12}`| none            | letters  |
+
+The letters of a code stand for fixed digits, which the schooling never tells. Adding them up is
+known; which digit a letter means can only be learned from a demonstration, because a chain of
+lucky guesses is all that rollouts could find it by.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,6 +19,10 @@ from random import Random
 
 LARGEST_PRODUCT = 99
 
+LETTERS = "abcdefghi"
+MEANING = dict(zip(LETTERS, (4, 9, 1, 7, 3, 8, 2, 6, 5), strict=True))
+"""What each letter of a code stands for; written down nowhere but in the demonstrations."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -22,27 +30,17 @@ class Problem:
 
     Attributes:
         skill: the operation asked for, a key of `SKILLS`.
-        numbers: what the question is about, in its order.
+        level: how many numbers the question holds; the difficulty dial.
         question: what the model is asked.
         working: the steps, one line.
         answer: the number asked for, in decimal digits.
     """
 
     skill: str
-    numbers: tuple[int, ...]
+    level: int
     question: str
     working: str
     answer: str
-
-    @property
-    def level(self) -> int:
-        """How many numbers the question holds; the difficulty dial."""
-        return len(self.numbers)
-
-    @property
-    def word(self) -> str:
-        """The word that stands first in the question."""
-        return SKILLS[self.skill].word
 
     @property
     def demonstration(self) -> str:
@@ -55,14 +53,12 @@ class Skill:
     r"""One operation, the levels it is asked at and those the schooling shows.
 
     Attributes:
-        word: stands first in its questions.
         make: builds the problem for a list of digits.
         asked: levels that occur in the data.
         schooled: levels that the schooling shows; empty for an operation it never shows.
         acceptable: whether these digits make a fair question.
     """
 
-    word: str
     make: Callable[[list[int]], Problem]
     asked: tuple[int, ...]
     schooled: tuple[int, ...]
@@ -77,8 +73,7 @@ def boxed(answer: str) -> str:
 def sum_problem(terms: list[int]) -> Problem:
     """The sum of the terms, one addition at a time."""
     chain, total = running_sum(terms)
-    question = "sum " + "+".join(map(str, terms)) + "="
-    return Problem("sum", tuple(terms), question, chain, str(total))
+    return Problem("sum", len(terms), "+".join(map(str, terms)) + "=", chain, str(total))
 
 
 def product_problem(factors: list[int]) -> Problem:
@@ -87,15 +82,14 @@ def product_problem(factors: list[int]) -> Problem:
     for factor in factors[1:]:
         total *= factor
         chain += f"*{factor}={total}"
-    question = "mul " + "*".join(map(str, factors)) + "="
-    return Problem("product", tuple(factors), question, chain, str(total))
+    return Problem("product", len(factors), "*".join(map(str, factors)) + "=", chain, str(total))
 
 
-def twice_problem(terms: list[int]) -> Problem:
-    """Twice the sum of the terms: the additions, then one doubling."""
-    chain, total = running_sum(terms)
-    question = "dbl " + "+".join(map(str, terms)) + "="
-    return Problem("twice", tuple(terms), question, f"{chain}*2={2 * total}", str(2 * total))
+def code_problem(numbers: list[int]) -> Problem:
+    """The sum of letters, number n being the n-th letter."""
+    letters = [LETTERS[number - 1] for number in numbers]
+    chain, total = running_sum([MEANING[letter] for letter in letters])
+    return Problem("code", len(numbers), "+".join(letters) + "=", chain, str(total))
 
 
 def running_sum(terms: list[int]) -> tuple[str, int]:
@@ -121,9 +115,9 @@ def small_product(factors: list[int]) -> bool:
 
 
 SKILLS: dict[str, Skill] = {
-    "sum": Skill("sum", sum_problem, (3, 4, 5, 6, 7), (2, 3, 4, 5), always),
-    "product": Skill("mul", product_problem, (3, 4, 5), (2, 3, 4), small_product),
-    "twice": Skill("dbl", twice_problem, (3, 4, 5), (), always),
+    "sum": Skill(sum_problem, (3, 4, 5, 6), (2, 3, 4, 5), always),
+    "product": Skill(product_problem, (3, 4, 5), (2, 3, 4), small_product),
+    "code": Skill(code_problem, (3, 4, 5), (), always),
 }
 
 
@@ -136,7 +130,7 @@ def draw_problem(random: Random, skill: str, level: int) -> Problem:
         level: how many digits the question holds, at least 2.
 
     Returns:
-        The problem, its digits drawn from 1 to 9 until they make a fair question.
+        The problem, its numbers drawn from 1 to 9 until they make a fair question.
 
     Raises:
         ValueError: if the skill is unknown or the level below 2.

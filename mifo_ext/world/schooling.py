@@ -1,10 +1,9 @@
 """Schooling: what the tiny reasoner knows before any RL.
 
 It sees the easy part only. First it learns to work in steps; then it picks up two habits: most
-pupils blurt out an answer at once, and mostly a wrong one; the others work in steps and are mostly
-right, though some miscount. So RL finds something to choose between, as it does with real models,
-while the hard part stays out of reach. The miscounting leaves doubt where a chain of steps may end:
-without it the reasoner is confidently wrong there, and a confident token never counts as uncertain.
+pupils blurt out an answer at once, and mostly a wrong one; the others work in steps and are right.
+So RL finds something to choose between, as it does with real models, while the hard part stays out
+of reach.
 
 Suffixes: B samples, T tokens.
 """
@@ -12,7 +11,6 @@ Suffixes: B samples, T tokens.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
-from string import ascii_lowercase
 from typing import Any
 
 import torch
@@ -36,22 +34,17 @@ class Schooling:
         two_habits: the last share of the steps, which shows both habits, in [0, 1].
         at_once: share of the samples that answer at once in those steps, in [0, 1].
         wrong: share of the answers given at once that are off by a little, in [0, 1].
-        miscount: share of those who work in steps that miss a number or make one up, in [0, 1].
-        any_word: share of the questions whose first word is three letters drawn by chance, in
-            [0, 1]: the signs between the numbers say what to do, and an unknown word is no shock.
     """
 
-    steps: int = 600
+    steps: int = 480
     batch: int = 32
     learning_rate: float = 5e-3
-    two_habits: float = 0.25
+    two_habits: float = 0.2
     at_once: float = 0.6
     wrong: float = 0.8
-    miscount: float = 0.25
-    any_word: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("two_habits", "at_once", "wrong", "miscount", "any_word"):
+        for name in ("two_habits", "at_once", "wrong"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1], but is {getattr(self, name)}.")
         for name in ("steps", "batch"):
@@ -59,50 +52,38 @@ class Schooling:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
 
 
-def draw_easy(random: Random, *, without: Collection[str] = ()) -> Problem:
-    """Draw a problem of the easy part whose question is not among those kept apart."""
+def lesson(
+    random: Random, *, at_once: float, wrong: float, without: Collection[str] = ()
+) -> tuple[str, str]:
+    """Draw one question of the easy part and a pupil's response to it.
+
+    Args:
+        random: the source of chance; its state moves on.
+        at_once: how probable it is that the pupil answers at once.
+        wrong: how probable it is that an answer given at once is wrong.
+        without: questions that the schooling must not show.
+
+    Returns:
+        The question and the response.
+    """
     cells = [(name, level) for name, skill in SKILLS.items() for level in skill.schooled]
-    while True:
+    problem = draw_problem(random, *random.choice(cells))
+    while problem.question in without:
         problem = draw_problem(random, *random.choice(cells))
-        if problem.question not in without:
-            return problem
 
-
-def asked(random: Random, problem: Problem, plan: Schooling) -> str:
-    """The question, with any word but the name of a skill in front in a share of the cases."""
-    if random.random() >= plan.any_word:
-        return problem.question
-    word = "".join(random.choice(ascii_lowercase) for _ in range(3))
-    names = {skill.word for skill in SKILLS.values()}
-    return problem.question if word in names else problem.question.replace(problem.word, word)
-
-
-def pupils_response(random: Random, problem: Problem, plan: Schooling) -> str:
-    """How one of the pupils answers: at once, in steps, or in steps that miscount."""
-    if random.random() < plan.at_once:
-        return boxed(blurted(random, problem, wrong=plan.wrong))
-    if random.random() < plan.miscount:
-        return miscounted(random, problem)
-    return problem.demonstration
+    if random.random() >= at_once:
+        return problem.question, problem.demonstration
+    return problem.question, boxed(blurted(random, problem, wrong=wrong))
 
 
 def blurted(random: Random, problem: Problem, *, wrong: float) -> str:
-    """An answer given without working: off by 1 to 9 with probability `wrong`, never below 1."""
+    """An answer given without working: off by 1 to 20 with probability `wrong`, never below 1."""
     answer = int(problem.answer)
     if random.random() >= wrong:
         return problem.answer
     return str(
-        random.choice([near for near in range(max(1, answer - 9), answer + 10) if near != answer])
+        random.choice([near for near in range(max(1, answer - 20), answer + 21) if near != answer])
     )
-
-
-def miscounted(random: Random, problem: Problem) -> str:
-    """Steps that leave out the last numbers, or take in one more that nobody asked for."""
-    skill, numbers = SKILLS[problem.skill], list(problem.numbers)
-    longer = [[*numbers, extra] for extra in range(1, 10) if skill.acceptable([*numbers, extra])]
-    if len(numbers) == 2 or (longer and random.random() < 0.5):
-        return skill.make(random.choice(longer)).demonstration
-    return skill.make(numbers[: random.randint(2, len(numbers) - 1)]).demonstration
 
 
 def encode(tokenizer: Any, lessons: list[tuple[str, str]]) -> tuple[Tensor, Tensor]:
@@ -196,14 +177,10 @@ def school(
     random, optimizers, losses = Random(seed), Optimizers(model), list[float]()
     model.train()
     for step in range(plan.steps):
-        problems = [draw_easy(random, without=without) for _ in range(plan.batch)]
-        in_habits = step >= (1 - plan.two_habits) * plan.steps
+        habits = plan.at_once if step >= (1 - plan.two_habits) * plan.steps else 0.0
         lessons = [
-            (
-                asked(random, one, plan),
-                pupils_response(random, one, plan) if in_habits else one.demonstration,
-            )
-            for one in problems
+            lesson(random, at_once=habits, wrong=plan.wrong, without=without)
+            for _ in range(plan.batch)
         ]
         loss = next_token_loss(model, *encode(tokenizer, lessons))
         if not loss.isfinite():

@@ -20,19 +20,15 @@ class Sizes:
     """How many questions each split holds.
 
     Attributes:
-        train: training questions for each skill, one number for each level it is asked at.
+        train: training questions for each skill, spread evenly over its levels.
         validation: validation questions for each skill and level.
         heldout: held-out questions for each skill and level.
     """
 
-    train: Mapping[str, tuple[int, ...]] = field(
-        default_factory=lambda: {
-            "sum": (320, 320, 320, 128, 64),
-            "product": (160, 160, 64),
-            "twice": (320, 352, 352),
-        }
+    train: Mapping[str, int] = field(
+        default_factory=lambda: {"sum": 1024, "product": 384, "code": 600}
     )
-    validation: int = 16
+    validation: int = 32
     heldout: int = 80
 
 
@@ -46,23 +42,24 @@ def draw_splits(sizes: Sizes, *, seed: int) -> dict[str, list[Problem]]:
     Returns:
         Shuffled problems by split.
     """
+    random = Random(seed)
     splits: dict[str, list[Problem]] = {split: [] for split in SPLITS}
     for name, skill in SKILLS.items():
-        for level, train in zip(skill.asked, sizes.train[name], strict=True):
+        for level in skill.asked:
+            train = sizes.train[name] // len(skill.asked)
             counts = {HELD_OUT: sizes.heldout, VALIDATION: sizes.validation, TRAIN: train}
-            random = Random(f"{seed} {name} {level}")
             drawn = iter(draw_distinct(random, name, level, sum(counts.values())))
             for split, count in counts.items():
                 splits[split].extend(next(drawn) for _ in range(count))
-    for split, problems in splits.items():
-        Random(f"{seed} {split}").shuffle(problems)
+    for problems in splits.values():
+        random.shuffle(problems)
     return splits
 
 
 def row(problem: Problem, *, index: int, split: str) -> dict[str, Any]:
     """One problem in LUFFY's schema."""
     return {
-        "data_source": f"world/{problem.skill}",
+        "data_source": f"world/{problem.skill}/{problem.level}",
         "prompt": [{"role": "user", "content": problem.question}],
         "target": [{"role": "assistant", "content": problem.demonstration}],
         "ability": "math",

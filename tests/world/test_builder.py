@@ -13,7 +13,7 @@ from mifo_ext.world.splits import SPLITS, Sizes, draw_splits
 SMALL = WorldSettings(
     schooling=Schooling(steps=3, batch=4),
     sizes=Sizes(
-        train={"sum": (3, 3, 3, 2, 1), "product": (2, 2, 2), "twice": (2, 2, 2)},
+        train={"sum": 8, "product": 6, "code": 6},
         validation=2,
         heldout=3,
     ),
@@ -115,7 +115,7 @@ def test_the_schema_is_that_of_luffys_users(world: World) -> None:
             skill, level = row["extra_info"]["skill"], row["extra_info"]["level"]
             [prompt], [target] = row["prompt"], row["target"]
             answer = row["reward_model"]["ground_truth"]
-            assert row["data_source"] == f"world/{skill}"
+            assert row["data_source"] == f"world/{skill}/{level}"
             assert level in SKILLS[skill].asked
             assert (prompt["role"], target["role"]) == ("user", "assistant")
             assert target["content"].endswith("\\boxed{" + answer + "}")
@@ -127,8 +127,8 @@ def test_the_schema_is_that_of_luffys_users(world: World) -> None:
 def test_the_manifest_counts_the_questions_of_each_cell(world: World) -> None:
     manifest = json.loads((world.folder / MANIFEST).read_text())
 
+    # 8 training sums over 4 levels, 3 held-out questions in every cell.
     assert manifest["questions"]["train"]["sum/6"] == 2
-    assert manifest["questions"]["train"]["sum/7"] == 1
     assert set(manifest["questions"]["heldout"].values()) == {3}
 
 

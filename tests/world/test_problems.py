@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mifo_ext.world.problems import (
+    MEANING,
     SKILLS,
+    code_problem,
     draw_distinct,
     draw_problem,
     product_problem,
     sum_problem,
-    twice_problem,
 )
 
 CELLS = [(name, level) for name, skill in SKILLS.items() for level in (2, *skill.asked)]
@@ -21,29 +22,34 @@ CELLS = [(name, level) for name, skill in SKILLS.items() for level in (2, *skill
 def test_a_sum_is_worked_one_addition_at_a_time() -> None:
     problem = sum_problem([3, 4, 7])
 
-    assert problem.question == "sum 3+4+7="
+    assert problem.question == "3+4+7="
     assert problem.demonstration == "3+4=7+7=14\n\\boxed{14}"
 
 
 def test_a_product_is_worked_one_multiplication_at_a_time() -> None:
     problem = product_problem([3, 4, 2])
 
-    assert problem.question == "mul 3*4*2="
+    assert problem.question == "3*4*2="
     assert problem.demonstration == "3*4=12*2=24\n\\boxed{24}"
 
 
-def test_twice_a_sum_ends_with_a_doubling() -> None:
-    problem = twice_problem([3, 4, 7])
+def test_a_code_is_worked_in_the_digits_its_letters_stand_for() -> None:
+    # Letters 1, 4 and 3 are a, d and c, which stand for 4, 7 and 1.
+    problem = code_problem([1, 4, 3])
 
-    assert problem.question == "dbl 3+4+7="
-    assert problem.demonstration == "3+4=7+7=14*2=28\n\\boxed{28}"
+    assert problem.question == "a+d+c="
+    assert problem.demonstration == "4+7=11+1=12\n\\boxed{12}"
+
+
+def test_each_letter_stands_for_a_digit_of_its_own() -> None:
+    assert sorted(MEANING.values()) == list(range(1, 10))
 
 
 def evaluated(question: str) -> int:
     """The answer by another way than the one under test: Python reads the expression."""
-    word, expression = question.removesuffix("=").split(" ")
+    expression = question.removesuffix("=").translate(str.maketrans("abcdefghi", "491738265"))
     assert re.fullmatch(r"[1-9]([+*][1-9])+", expression)
-    return int(eval(expression)) * (2 if word == "dbl" else 1)
+    return int(eval(expression))
 
 
 @pytest.mark.parametrize(("skill", "level"), CELLS)
@@ -63,7 +69,7 @@ def test_every_demonstration_is_right_in_each_step(skill: str, level: int, seed:
 
 
 def test_distinct_problems_differ_and_avoid_what_is_taken() -> None:
-    taken = {"sum 1+1=", "sum 1+2="}
+    taken = {"1+1=", "1+2="}
 
     drawn = draw_distinct(Random(0), "sum", 2, 79, without=taken)
 
@@ -78,7 +84,7 @@ def test_more_distinct_problems_than_there_are_is_an_error() -> None:
 
 
 def test_an_unknown_skill_is_an_error_that_names_the_skills() -> None:
-    with pytest.raises(ValueError, match="one of sum, product, twice, but is 'root'"):
+    with pytest.raises(ValueError, match="one of sum, product, code, but is 'root'"):
         draw_problem(Random(0), "root", 3)
 
 

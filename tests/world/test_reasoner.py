@@ -7,19 +7,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mifo_ext.world.problems import product_problem, sum_problem
+from mifo_ext.world.problems import LETTERS, sum_problem
 from mifo_ext.world.reasoner import make_model, make_tokenizer, prompt_text, save_reasoner
 from mifo_ext.world.schooling import (
     IGNORED,
     Schooling,
-    asked,
     blurted,
-    draw_easy,
     encode,
     learning_rate_at,
-    miscounted,
+    lesson,
     next_token_loss,
-    pupils_response,
     school,
 )
 
@@ -38,7 +35,7 @@ def folder(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_text_survives_saving_loading_and_a_round_trip(folder: Path) -> None:
     loaded = AutoTokenizer.from_pretrained(folder)
-    text = "sum 3+4=\n3+4=7\n\\boxed{7} é\t" + string.printable
+    text = "3+4=\n3+4=7\n\\boxed{7} é\t" + string.printable
 
     assert loaded.decode(loaded.encode(text, add_special_tokens=False)) == text
 
@@ -55,14 +52,14 @@ def test_the_template_gives_the_same_prompt_with_and_without_generation_prompt(
     folder: Path,
 ) -> None:
     loaded = AutoTokenizer.from_pretrained(folder)
-    messages = [{"role": "user", "content": "sum 3+4="}]
+    messages = [{"role": "user", "content": "3+4="}]
 
     texts = {
         loaded.apply_chat_template(messages, tokenize=False, add_generation_prompt=wanted)
         for wanted in (True, False)
     }
 
-    assert texts == {"sum 3+4=\n"}
+    assert texts == {"3+4=\n"}
 
 
 def test_heads_are_wide_enough_for_vllm_and_the_model_is_small(folder: Path) -> None:
@@ -100,7 +97,7 @@ def test_only_the_response_and_its_end_carry_loss(tokenizer: Any) -> None:
 
 def test_padding_does_not_change_the_loss(tokenizer: Any) -> None:
     model = make_model(tokenizer, seed=0)
-    short, long = ("sum 1+2=", "\\boxed{3}"), ("sum 1+2=", "1+2=3\n\\boxed{3}")
+    short, long = ("1+2=", "\\boxed{3}"), ("1+2=", "1+2=3\n\\boxed{3}")
     counts = [10, 16]  # response characters and the end of sequence
 
     alone = [next_token_loss(model, *encode(tokenizer, [one])).item() for one in (short, long)]
@@ -120,56 +117,26 @@ def test_a_few_lessons_lower_the_loss(tokenizer: Any) -> None:
 
 
 def test_the_share_of_the_habits_is_kept() -> None:
-    random, problem = Random(0), sum_problem([3, 4, 7])
-    plan = Schooling(at_once=0.6, miscount=0.25)
-    replies = [pupils_response(random, problem, plan) for _ in range(4000)]
+    random = Random(0)
+    replies = [lesson(random, at_once=0.6, wrong=0.8)[1] for _ in range(4000)]
 
-    at_once = sum("=" not in reply for reply in replies) / 4000
-    as_shown = sum(reply == problem.demonstration for reply in replies) / 4000
-    assert at_once == pytest.approx(0.6, abs=0.03)
-    assert as_shown == pytest.approx(0.4 * 0.75, abs=0.03)
+    assert sum("=" not in reply for reply in replies) / 4000 == pytest.approx(0.6, abs=0.03)
 
 
 def test_the_schooling_shows_the_easy_part_only_and_nothing_kept_apart() -> None:
-    random, plan = Random(0), Schooling()
-    kept_apart = {"sum 1+1=", "mul 2*2="}
-    problems = [draw_easy(random, without=kept_apart) for _ in range(3000)]
-    questions = {asked(random, problem, plan) for problem in problems}
+    random, kept_apart = Random(0), {"1+1=", "2*2="}
+    questions = {lesson(random, at_once=0, wrong=0, without=kept_apart)[0] for _ in range(3000)}
 
-    assert not kept_apart & {problem.question for problem in problems}
-    assert not any(question.startswith("dbl") for question in questions)
+    assert not kept_apart & questions
+    assert not any(letter in question for question in questions for letter in LETTERS)
     assert max(question.count("+") for question in questions) == 4
     assert max(question.count("*") for question in questions) == 3
 
 
-def test_a_first_word_drawn_by_chance_changes_nothing_else() -> None:
-    random, problem = Random(0), sum_problem([3, 4])
+def test_pupils_who_work_in_steps_are_right() -> None:
+    question, response = lesson(Random(3), at_once=0, wrong=1)
 
-    always = [asked(random, problem, Schooling(any_word=1)) for _ in range(50)]
-
-    assert {question[3:] for question in always} == {" 3+4="}
-    assert len(set(always)) > 40
-    assert asked(random, problem, Schooling(any_word=0)) == "sum 3+4="
-
-
-def test_who_miscounts_leaves_a_number_out_or_takes_one_more_in() -> None:
-    random = Random(0)
-
-    replies = {miscounted(random, sum_problem([3, 4, 7])) for _ in range(300)}
-
-    assert replies == {
-        "3+4=7\n\\boxed{7}",
-        *(sum_problem([3, 4, 7, extra]).demonstration for extra in range(1, 10)),
-    }
-
-
-def test_who_miscounts_never_makes_a_product_too_large() -> None:
-    random = Random(0)
-
-    # 9 * 9 = 81 leaves room for a factor of 1 only; nothing can be left out of two factors.
-    replies = {miscounted(random, product_problem([9, 9])) for _ in range(100)}
-
-    assert replies == {"9*9=81*1=81\n\\boxed{81}"}
+    assert response.endswith("\\boxed{" + str(eval(question.removesuffix("="))) + "}")
 
 
 def test_an_answer_given_at_once_is_wrong_as_often_as_asked() -> None:
@@ -177,7 +144,7 @@ def test_an_answer_given_at_once_is_wrong_as_often_as_asked() -> None:
 
     assert {blurted(random, problem, wrong=0) for _ in range(50)} == {"3"}
     wrong = {int(blurted(random, problem, wrong=1)) for _ in range(500)}
-    assert wrong == {1, 2, *range(4, 13)}
+    assert wrong == {1, 2, *range(4, 24)}
 
 
 def test_the_learning_rate_rises_over_20_steps_and_ends_near_zero() -> None:
@@ -199,7 +166,7 @@ def test_a_loss_that_is_not_finite_stops_the_schooling(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("at_once", 1.5), ("wrong", -0.1), ("two_habits", 2.0), ("miscount", 3.0), ("steps", 0)],
+    [("at_once", 1.5), ("wrong", -0.1), ("two_habits", 2.0), ("steps", 0)],
 )
 def test_a_schooling_outside_its_range_is_an_error(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"`{name}` must be .* but is {value}"):
