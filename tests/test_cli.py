@@ -106,6 +106,17 @@ def test_every_option_of_prepare_data_arrives(gsm8k: Path, tmp_path: Path) -> No
     }
 
 
+@pytest.mark.parametrize("switch", ["keep_questions", "drop_overlap"])
+def test_every_switch_of_prepare_data_arrives(gsm8k: Path, tmp_path: Path, switch: str) -> None:
+    word = f"--{switch.replace('_', '-')}"
+    out = tmp_path / "out"
+
+    assert cli.main(["prepare", "data", str(gsm8k), "--out", str(out), word]) == 0
+
+    settings = json.loads((out / "prepare.json").read_text())["settings"]
+    assert [name for name, value in settings.items() if value is True] == [switch]
+
+
 def test_validation_can_be_left_out(gsm8k: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     assert cli.main(["prepare", "data", str(gsm8k), "--out", out, "--validation", "0"]) == 0
