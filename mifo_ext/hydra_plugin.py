@@ -36,13 +36,10 @@ def names(group: str) -> list[str]:
 
 
 def default_scale() -> str:
-    """The scale of a run that names none: cpu_tiny without an accelerator, else by their number."""
-    from verl.plugin.platform import get_platform
+    """The scale of a run that names none; see `platforms.default_scale`."""
+    from mifo_ext.platforms import default_scale as chosen
 
-    platform = get_platform()
-    if platform.device_name == "cpu":
-        return "cpu_tiny"
-    return "one_gpu" if platform.device_count() <= 1 else "math_7b"
+    return chosen()
 
 
 def world_folder() -> str:

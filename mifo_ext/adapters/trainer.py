@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,16 @@ class InterleavedTrainer(PPOTrainerSync):  # type: ignore[misc]
             telemetry.buffer_metrics(self.buffer, self.catalog.rejected, step=self.global_steps)
         )
         return batch
+
+    def _val_metrics_update(
+        self, data_sources: list[str], sample_uids: list[str], *args: Any, **kwargs: Any
+    ) -> dict[str, float]:
+        """Say over how many questions each mean was taken: intervals need it."""
+        metrics: dict[str, float] = super()._val_metrics_update(
+            data_sources, sample_uids, *args, **kwargs
+        )
+        questions = Counter(dict(zip(sample_uids, data_sources, strict=True)).values())
+        return metrics | {f"val-aux/{source}/questions": n for source, n in questions.items()}
 
     def _sft_interval(self) -> dict[str, float]:
         """Learn the oldest waiting demonstrations with what RL moved held still."""
