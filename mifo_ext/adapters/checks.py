@@ -33,14 +33,14 @@ def problems_of(config: DictConfig) -> list[str]:
     Returns:
         One sentence a problem, each with what to do; empty if the run may start.
     """
-    checks: list[Callable[[DictConfig], Iterator[str]]] = [
-        _settings,
-        _method,
-        _engine,
-        _data,
-        _model,
-        _checkpoint,
-    ]
+    checks = [_data, _model, _checkpoint]
+    found = [problem for check in checks for problem in check(config)]
+    return [*configuration_problems(config), *found]
+
+
+def configuration_problems(config: DictConfig) -> list[str]:
+    """Find what is wrong with the configuration alone, whatever files are there."""
+    checks: list[Callable[[DictConfig], Iterator[str]]] = [_settings, _method, _engine]
     return [problem for check in checks for problem in check(config)]
 
 

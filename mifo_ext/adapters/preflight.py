@@ -9,10 +9,11 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from mifo_ext import hydra_plugin
+from mifo_ext import world
 from mifo_ext.adapters import checkpoints, processes
-from mifo_ext.adapters.checks import files_of, problems_of
+from mifo_ext.adapters.checks import configuration_problems, files_of, problems_of
 from mifo_ext.adapters.trainer_names import STOP_FILE
+from mifo_ext.hydra_plugin import world_folder
 
 
 class Preflight(Callback):  # type: ignore[misc]
@@ -32,11 +33,12 @@ class Preflight(Callback):  # type: ignore[misc]
     def _prepare(self, config: DictConfig) -> None:
         root = Path(config.trainer.default_local_dir).absolute()
         _say(f"recipe {config.interleave.recipe}, scale {_scale(config)}, run folder {root}")
-        build_world_if_asked_for(config)
-        problems = problems_of(config)
-        if problems:
-            listed = "\n".join(f"  {n}. {problem}" for n, problem in enumerate(problems, 1))
-            raise SystemExit(f"mifo: this run cannot start.\n{listed}")
+        if world_is_missing(config):
+            # Its making takes a minute or two: not before what can be said without it.
+            stop_for(configuration_problems(config))
+            _say(f"building the embedded world in {world_folder()} (once, under 3 minutes)")
+            world.build(world_folder())
+        stop_for(problems_of(config))
         orphans = processes.adopt_run(root)
         if orphans:
             _say(f"ended {orphans} processes that an earlier start of this run had left")
@@ -47,17 +49,18 @@ class Preflight(Callback):  # type: ignore[misc]
         processes.stop_on_sigterm(root / STOP_FILE)
 
 
-def build_world_if_asked_for(config: DictConfig) -> None:
-    """Make the embedded world if the run's files lie in it and it is not there yet."""
-    folder = Path(hydra_plugin.world_folder())
+def world_is_missing(config: DictConfig) -> bool:
+    """Whether the run's files lie in the embedded world, and that is not there yet."""
     wanted = [*files_of(config.data.train_files), str(config.actor_rollout_ref.model.path)]
-    if not any(Path(path).is_relative_to(folder) for path in wanted):
-        return
-    from mifo_ext import world
+    asked_for = any(Path(path).is_relative_to(world_folder()) for path in wanted)
+    return asked_for and not world.world_is_ready(world_folder())
 
-    if not world.world_is_ready(folder):
-        _say(f"building the embedded world in {folder} (once, under 3 minutes)")
-        world.build(folder)
+
+def stop_for(problems: list[str]) -> None:
+    """End a run that cannot start, with everything that is wrong with it."""
+    if problems:
+        listed = "\n".join(f"  {n}. {problem}" for n, problem in enumerate(problems, 1))
+        raise SystemExit(f"mifo: this run cannot start.\n{listed}")
 
 
 def _scale(config: DictConfig) -> str:
