@@ -82,7 +82,7 @@ ONE_SENTENCE = {
         "`interleave.buffer_size` must be a whole number, at least 1, but is 0",
     ),
     "buffer larger than the data": (
-        {"interleave.buffer_size": 81},
+        {"interleave.buffer_size": 81, "interleave.sft.mini_batch_size": None},
         "`interleave.buffer_size` must be at most the 80 questions of the training data, but is 81",
     ),
     "batch larger than the data": (
