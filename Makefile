@@ -13,10 +13,14 @@ SEED ?= 0
 SEEDS ?= 0
 EXTRA ?=
 RUN ?= $(RUNS)/$(RECIPE)-seed$(SEED)
+WORLD := $(or $(MIFO_WORLD),world)
+# A comparison has its own runs: they validate on the held-out questions.
+COMPARE ?= $(RUNS)/compare
+HELD_OUT := data.val_files=$(WORLD)/heldout.parquet
 # The recipe named last is the one that the others are compared with.
-COMPARED := $(foreach recipe,mifo grpo,$(SEEDS:%=$(RUNS)/$(recipe)-seed%))
+COMPARED := $(foreach recipe,mifo grpo,$(SEEDS:%=$(COMPARE)/$(recipe)-seed%))
 
-train = scripts/train.sh $(1) +recipe=$(2) seed=$(3) $(EXTRA)
+train = scripts/train.sh $(1) +recipe=$(2) seed=$(3) $(4) $(EXTRA)
 
 .PHONY: help setup world demo demo-compare test test-fast lint format clean
 
@@ -29,15 +33,15 @@ setup:  ## make the environment (about 2 minutes; instant when it is there)
 world: setup  ## build the embedded world and its tiny model, when missing
 	@$(BIN)/mifo world build
 
-demo: world  ## train with +recipe=mifo and show what it did (RECIPE= SEED= RUN= EXTRA=)
+demo: world  ## train with +recipe=mifo and show what it did (RECIPE= SEED= RUN= EXTRA= VERBOSE=1)
 	@$(call train,$(RUN),$(RECIPE),$(SEED))
 	@$(BIN)/mifo report $(RUN)
 
-demo-compare: world  ## mifo and its GRPO twin with the same seeds, then the comparison (SEEDS="0 1 2")
+demo-compare: world  ## mifo and its GRPO twin on held-out questions, same seeds (SEEDS="0 1 2")
 	@set -e; for seed in $(SEEDS); do for recipe in mifo grpo; do \
-	    $(call train,$(RUNS)/$$recipe-seed$$seed,$$recipe,$$seed); \
+	    $(call train,$(COMPARE)/$$recipe-seed$$seed,$$recipe,$$seed,$(HELD_OUT)); \
 	done; done
-	@$(BIN)/mifo report $(COMPARED)
+	@$(BIN)/mifo report $(COMPARED) --into $(COMPARE)
 
 test: setup  ## every test, real training runs included
 	@$(BIN)/python -m pytest

@@ -86,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     _add_prepare_data(prepare.add_parser("data", help="verify a data set, in LUFFY's schema"))
     _add_prepare_model(prepare.add_parser("model", help="change a model's RoPE and context"))
     _add_export(commands.add_parser("export", help="a Hugging Face folder from a checkpoint"))
+    _add_watch(commands.add_parser("watch", help="a run as it goes on"))
     commands.add_parser("report", help="what one run did, or how several compare", add_help=False)
     version = commands.add_parser("version", help="versions of everything that matters")
     version.set_defaults(run=_version)
@@ -154,6 +155,20 @@ def _add_export(command: argparse.ArgumentParser) -> None:
         "--dtype", default="bfloat16", help="bfloat16, float16, or float32 for every bit (bfloat16)"
     )
     command.set_defaults(run=_export)
+
+
+def _add_watch(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run_folder", type=Path, metavar="RUN", help="the run's folder")
+    command.add_argument("--log", type=Path, metavar="FILE", help="its output (RUN/log.txt)")
+    command.add_argument("--pid", type=int, help="its process (the one that holds RUN/.lock)")
+    command.add_argument(
+        "--every",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="outside a terminal: between two lines about steps (10)",
+    )
+    command.set_defaults(run=_watch)
 
 
 def _doctor(chosen: argparse.Namespace) -> int:
@@ -246,6 +261,13 @@ def _export(chosen: argparse.Namespace) -> int:
     done = export(chosen.checkpoint, chosen.out, dtype=chosen.dtype)
     size = f"{done.size_bytes / 1e6:,.1f} MB"
     print(f"{done.actor} as {chosen.out}: {done.parameters:,} parameters, {size}.")
+    return 0
+
+
+def _watch(chosen: argparse.Namespace) -> int:
+    from mifo_ext.watch import watch
+
+    watch(chosen.run_folder, log=chosen.log, pid=chosen.pid, every_s=chosen.every)
     return 0
 
 

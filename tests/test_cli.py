@@ -42,6 +42,7 @@ def test_help_comes_without_loading_anything_heavy() -> None:
         ["prepare", "data"],
         ["prepare", "model"],
         ["export"],
+        ["watch"],
         ["report"],
         ["version"],
     ],
