@@ -23,6 +23,9 @@ import wrapt
 MARK = "MIFO_RUN"
 """Environment variable that names the run's folder in each of its processes."""
 
+START_MARK = "MIFO_RUN_START"
+"""Tells one start of a run from the next, which may begin while the watchdog of the last cleans up."""
+
 GRACE_S = 10.0
 """Seconds that processes get to end by themselves before they are killed."""
 
@@ -37,13 +40,19 @@ _locks: list[IO[str]] = []
 """Held while this process lives; the kernel lets go of them when it ends, however it ends."""
 
 
-def marked_processes(run: str) -> list[psutil.Process]:
-    """Processes of this user that carry a run's mark, without this one and those it stems from."""
+def marked_processes(run: str, *, start: str | None = None) -> list[psutil.Process]:
+    """Processes of this user that carry a run's mark, without this one and those it stems from.
+
+    Args:
+        run: the run's folder.
+        start: only those of this start; None takes those of every start.
+    """
+    wanted = {MARK: run} | ({} if start is None else {START_MARK: start})
     mine = {process.pid for process in [psutil.Process(), *psutil.Process().parents()]}
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid not in mine and process.environ().get(MARK) == run:
+            if process.pid not in mine and wanted.items() <= process.environ().items():
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue  # it ended just now, or belongs to somebody else
@@ -98,11 +107,12 @@ def adopt_run(run: Path) -> int:
     _locks.append(lock)
     name = str(run.absolute())
     ended = end_processes(marked_processes(name))
-    # The watchdog must not carry the mark it looks for.
-    environment = {key: value for key, value in os.environ.items() if key != MARK}
-    os.environ[MARK] = name
+    # The watchdog must not carry the marks it looks for.
+    marks = {MARK: name, START_MARK: f"{os.getpid()}-{time.time_ns()}"}
+    environment = {key: value for key, value in os.environ.items() if key not in marks}
+    os.environ.update(marks)
     subprocess.Popen(
-        [sys.executable, str(Path(__file__)), str(os.getpid()), name],
+        [sys.executable, str(Path(__file__)), str(os.getpid()), name, marks[START_MARK]],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -136,17 +146,17 @@ def stop_on_sigterm(stop_file: Path) -> None:
     wrapt.wrap_function_wrapper("ray", "init", after_init)
 
 
-def watch(driver: int, run: str) -> None:
-    """Wait for a driver to end, then end what carries its run's mark."""
+def watch(driver: int, run: str, start: str) -> None:
+    """Wait for a driver to end, then end what carries the marks of this start of its run."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(driver)
         while _lives(process):
             time.sleep(LOOK_EVERY_S)
     time.sleep(ORDERLY_END_S)
     # Processes that were starting just then come to light in a second look.
-    while end_processes(marked_processes(run)):
+    while end_processes(marked_processes(run, start=start)):
         time.sleep(1.0)
 
 
 if __name__ == "__main__":
-    watch(int(sys.argv[1]), sys.argv[2])
+    watch(int(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -76,6 +76,25 @@ def test_when_a_driver_is_killed_its_children_and_theirs_are_ended(run: Path) ->
     driver.communicate()
 
 
+def test_the_watchdog_of_one_start_leaves_the_next_start_alone(run: Path) -> None:
+    first = start(run)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "adopted 0\n"
+    assert wait_until(lambda: marked(run) == 2)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    second = start(run)
+    assert second.stdout is not None
+    assert second.stdout.readline().startswith("adopted ")
+    assert wait_until(lambda: marked(run) == 2)
+
+    # Longer than the first start's watchdog takes to strike.
+    time.sleep(processes.LOOK_EVERY_S + processes.ORDERLY_END_S + 1.0)
+
+    assert marked(run) == 2
+    stop(second)
+
+
 def test_a_second_driver_of_the_same_run_is_refused_and_the_first_goes_on(run: Path) -> None:
     driver = start(run)
     assert driver.stdout is not None
