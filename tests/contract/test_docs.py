@@ -96,7 +96,7 @@ def test_the_configuration_page_names_every_choice() -> None:
 
 
 def test_the_configuration_page_shows_mifos_values() -> None:
-    values = flat(configuration("+recipe=mifo"))
+    values = flat(configuration("+recipe=mifo", "scale=math_7b"))
     for key, value, *_ in rows(CONFIGURATION, header="| key | mifo"):
         assert shown(values, key) == value, key
 
