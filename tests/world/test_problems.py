@@ -68,6 +68,11 @@ def test_every_demonstration_is_right_in_each_step(skill: str, level: int, seed:
     assert len(re.findall(r"[+*]", problem.question)) == level - 1
 
 
+@given(seed=st.integers(0, 2**32))
+def test_a_product_has_at_most_two_digits(seed: int) -> None:
+    assert int(draw_problem(Random(seed), "product", 5).answer) <= 99
+
+
 def test_distinct_problems_differ_and_avoid_what_is_taken() -> None:
     taken = {"1+1=", "1+2="}
 

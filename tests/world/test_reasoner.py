@@ -116,6 +116,20 @@ def test_a_few_lessons_lower_the_loss(tokenizer: Any) -> None:
     assert losses[-1] < losses[0] - 1
 
 
+def test_the_lessons_depend_on_the_seed_and_on_what_is_kept_apart(tokenizer: Any) -> None:
+    plan = Schooling(steps=1, batch=1, two_habits=0)
+    first_question, _ = lesson(Random(0), at_once=0, wrong=0)
+
+    def first_loss(seed: int, *, without: set[str]) -> float:
+        model = make_model(tokenizer, seed=0)
+        return school(model, tokenizer, plan, seed=seed, without=without)[0]
+
+    usual = first_loss(0, without=set())
+    assert first_loss(0, without={"1+1="} - {first_question}) == usual
+    assert first_loss(0, without={first_question}) != usual
+    assert first_loss(1, without=set()) != usual
+
+
 def test_the_share_of_the_habits_is_kept() -> None:
     random = Random(0)
     replies = [lesson(random, at_once=0.6, wrong=0.8)[1] for _ in range(4000)]
