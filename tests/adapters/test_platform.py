@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from verl.workers.engine.fsdp.transformer_impl import (
 
 from mifo_ext.platforms import cpu
 from tests.support.distributed import run_on_ranks
+from tests.support.meeting import meet_again
 
 
 def test_the_cpu_is_probed_last() -> None:
@@ -92,19 +92,6 @@ def test_vllm_has_a_version_that_names_its_cpu_build() -> None:
         importlib.metadata.version("no-such-package")
 
 
-def _meet(place: str) -> list[object]:
-    import torch.distributed as dist
-    from verl.utils.distributed import initialize_global_process_group_ray
-
-    rank = dist.get_rank()
-    dist.destroy_process_group()
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", DIST_INIT_METHOD=f"file://{place}/verl_meets")
-    initialize_global_process_group_ray(60)
-    total = torch.tensor([rank + 1])
-    dist.all_reduce(total)
-    return [dist.get_backend(), int(total), dist.get_world_size()]
-
-
 @pytest.mark.skipif(not cpu.is_active(), reason="an accelerator is there")
 def test_two_ranks_meet_through_verls_own_call(tmp_path: Path) -> None:
-    assert run_on_ranks(_meet, 2, tmp_path, str(tmp_path)) == [["gloo", 3, 2]] * 2
+    assert run_on_ranks(meet_again, 2, tmp_path, str(tmp_path)) == [["gloo", 3, 2]] * 2
