@@ -20,7 +20,7 @@ HELD_OUT := data.val_files=$(WORLD)/heldout.parquet
 # The recipe named last is the one that the others are compared with.
 COMPARED := $(foreach recipe,mifo grpo,$(SEEDS:%=$(COMPARE)/$(recipe)-seed%))
 
-train = scripts/train.sh $(1) +recipe=$(2) seed=$(3) $(4) $(EXTRA)
+train = $(strip scripts/train.sh $(1) +recipe=$(2) seed=$(3) $(4) $(EXTRA))
 
 .PHONY: help setup world demo demo-compare test test-fast lint format clean
 

@@ -68,6 +68,21 @@ def wilson_interval(share: float, count: int, *, confidence: float = 0.95) -> In
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
 
 
+def difference_interval(share: float, other: float, count: int) -> Interval:
+    """Newcombe's 95 % score interval of `share - other`, from Wilson's interval of each.
+
+    Args:
+        share: a proportion, in [0, 1].
+        other: the one taken away.
+        count: questions that each was seen on. They may be the same ones: the interval is then
+            rather too wide than too narrow, because right answers to one question go together.
+    """
+    first, second = wilson_interval(share, count), wilson_interval(other, count)
+    below = math.hypot(share - first.low, second.high - other)
+    above = math.hypot(first.high - share, other - second.low)
+    return Interval(share - other - below, share - other + above)
+
+
 def bands(accuracies: Sequence[Accuracy]) -> list[Band]:
     """Join a skill's groups that were unsolved before training, and those that were not.
 

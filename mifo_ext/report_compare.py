@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 from scipy.stats import t as student_t  # type: ignore[import-untyped]
 
-from mifo_ext.report_accuracy import UNSOLVED_BELOW, Band, Interval, bands, mean_curve
+from mifo_ext.report_accuracy import (
+    UNSOLVED_BELOW,
+    Band,
+    Interval,
+    bands,
+    difference_interval,
+    mean_curve,
+)
 from mifo_ext.report_picture import (
     PALETTE,
     colours,
@@ -74,6 +81,21 @@ class Comparison:
     def after(self, recipe: str, sources: frozenset[str]) -> dict[int | None, float]:
         """Accuracy over `sources` at the last common step, by seed."""
         return {seed: self.curve(recipe, seed, sources).values[-1] for seed in self.runs[recipe]}
+
+    def gain(self, recipe: str, sources: frozenset[str]) -> Mean:
+        """How far `recipe` ends above the reference; with one seed, the interval is questions'."""
+        ends, others = self.after(recipe, sources), self.after(self.reference, sources)
+        mean = paired_difference(ends, others)
+        (seed, *_) = (seed for seed in ends if seed in others)
+        count = self._questions(recipe, seed, sources)
+        if mean.interval is None and count and max(ends[seed], others[seed]) <= 1:
+            return mean._replace(interval=difference_interval(ends[seed], others[seed], count))
+        return mean
+
+    def _questions(self, recipe: str, seed: int | None, sources: frozenset[str]) -> int:
+        """Questions over `sources`; 0 if unknown, or groups are unequal."""
+        counts = {self.curves[recipe, seed][source].questions for source in sources}
+        return len(sources) * (counts.pop() or 0) if len(counts) == 1 else 0
 
 
 def comparison(runs: Sequence[Run]) -> Comparison:
@@ -161,9 +183,13 @@ def comparison_tables(compared: Comparison) -> list[Report]:
     seeds = ", ".join(f"{recipe}: {len(runs)}" for recipe, runs in compared.runs.items())
     remark = (
         f"Per cent right, mean over seeds ({seeds}); before training, and after step {step}. "
-        "Differences are paired by seed, with their 95 % t-interval if there are two seeds or more."
+        "Differences are paired by seed, with their 95 % interval: over seeds (t), or with one "
+        "seed over its questions alone (Newcombe), which leaves out how runs of other seeds differ."
     )
-    star = f" * below {UNSOLVED_BELOW:.0%} before training, on average over the runs."
+    star = (
+        f" * below {UNSOLVED_BELOW:.0%} before training, on average over the runs: next to no "
+        "rollout is right, so RL alone has nothing to learn from."
+    )
     return [
         _table("Accuracy by band of difficulty", compared, by_band, remark + star),
         _table("Accuracy by skill and level", compared, by_group, remark),
@@ -219,7 +245,7 @@ def _table(
     for names, sources in rows:
         starts = [compared.curve(*key, sources).values[0] for key in compared.curves]
         after = {recipe: compared.after(recipe, sources) for recipe in compared.recipes}
-        gains = [paired_difference(after[recipe], after[compared.reference]) for recipe in others]
+        gains = [compared.gain(recipe, sources) for recipe in others]
         cells.append(
             [
                 *names,
@@ -234,7 +260,7 @@ def _table(
 
 
 def _written(difference: Mean) -> str:
-    points = f"{100 * difference.value:+.1f}"
+    points = f"{round(100 * difference.value, 1) + 0.0:+.1f}"  # + 0.0: no "-0.0"
     if difference.interval is None:
         return points
     low, high = difference.interval

@@ -145,7 +145,7 @@ def _buffer_panel(axis: Any, run: Run) -> None:
 
 
 def _loss_panel(axis: Any, run: Run) -> None:
-    dress(axis, title="SFT intervals", unit="SFT loss (nats), before its update")
+    dress(axis, title="SFT intervals", unit="SFT loss (nats), mean over its updates")
     loss = run.curve("interleave/sft/loss")
     if not loss.steps:
         _say(axis, "no SFT interval in this run")

@@ -39,7 +39,8 @@ class Report:
 def headline(run: Run) -> str:
     """A run in one line: recipe, seed, steps, SFT intervals."""
     seed = "" if run.seed is None else f", seed {run.seed}"
-    intervals = f", {len(run.flushes)} SFT intervals" if run.flushes else ""
+    count = len(run.flushes)
+    intervals = f", {count} SFT interval{'s' * (count > 1)}" if count else ""
     return f"{run.recipe}{seed}: {run.last_step} steps{intervals}"
 
 

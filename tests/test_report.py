@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mifo_ext.report import compare, main, report
-from mifo_ext.report_accuracy import bands, mean_curve, wilson_interval
+from mifo_ext.report_accuracy import bands, difference_interval, mean_curve, wilson_interval
 from mifo_ext.report_compare import comparison, paired_difference, seed_mean
 from mifo_ext.report_picture import PALETTE, colours
 from mifo_ext.report_read import Curve, Group, groups, read_run
@@ -222,6 +222,25 @@ def test_wilson_interval_refuses(share: float, count: int, message: str) -> None
         wilson_interval(share, count)
 
 
+def test_the_interval_of_a_difference_is_newcombes() -> None:
+    # 7 and 3 of 10 right. Wilson [0.3968, 0.8922] and [0.1078, 0.6032];
+    # 0.4 -+ hypot(0.7 - 0.3968, 0.6032 - 0.3) and hypot(0.8922 - 0.7, 0.3 - 0.1078).
+    low, high = difference_interval(0.7, 0.3, 10)
+
+    assert (round(low, 3), round(high, 3)) == (-0.029, 0.672)
+
+
+@given(right=st.integers(0, 20), other=st.integers(0, 20))
+def test_the_interval_of_a_difference_holds_it_and_turns_round_with_it(
+    right: int, other: int
+) -> None:
+    low, high = difference_interval(right / 20, other / 20, 20)
+    turned = difference_interval(other / 20, right / 20, 20)
+
+    assert -1 - 1e-9 <= low <= (right - other) / 20 <= high <= 1 + 1e-9
+    assert turned == pytest.approx((-high, -low))
+
+
 def test_bands_part_a_skill_where_it_was_unsolved(tmp_path: Path) -> None:
     start = {2: 0.6, 3: 0.05, 6: 0.049, 8: 0.0}
     rows = {acc(f"world/sum/{level}"): value for level, value in start.items()}
@@ -287,7 +306,7 @@ def test_a_report_is_shown_and_saved(tmp_path: Path) -> None:
 
     text = printed(folder)
 
-    assert "mifo, seed 0: 3 steps, 1 SFT intervals" in text
+    assert "mifo, seed 0: 3 steps, 1 SFT interval\n" in text
     assert "sum 6  ▁▃  0% → 25%" in text
     assert "report.png" in text
     assert "report.html" in text
@@ -370,6 +389,34 @@ def test_a_comparison_is_shown_and_saved(tmp_path: Path) -> None:
     folder = tmp_path / "comparison"
     assert (folder / "report.png").read_bytes().startswith(PNG)
     assert "mifo and grpo" in (folder / "report.html").read_text()
+
+
+def test_with_one_seed_the_difference_has_the_interval_of_its_questions(tmp_path: Path) -> None:
+    count = "val-aux/w/a/1/questions"
+    ends = {"mifo": 0.7, "grpo": 0.3}
+    runs = [
+        write_run(tmp_path / f"{recipe}-seed0", {0: {acc("w/a/1"): end, count: 10}})
+        for recipe, end in ends.items()
+    ]
+    out = io.StringIO()
+
+    compare(runs, console=Console(file=out, width=120))
+
+    assert out.getvalue().count("+40.0 [-2.9, +67.2]") == 2  # as a band, and as a level
+
+
+def test_groups_of_unequal_size_have_no_interval_as_one(tmp_path: Path) -> None:
+    rows = {acc("w/a/1"): 0.5, acc("w/a/2"): 0.5}
+    counts = {"val-aux/w/a/1/questions": 10, "val-aux/w/a/2/questions": 30}
+    runs = [
+        read_run(write_run(tmp_path / f"{recipe}-seed0", {0: rows | counts}))
+        for recipe in ("mifo", "grpo")
+    ]
+
+    compared = comparison(runs)
+
+    assert compared.gain("mifo", frozenset(["w/a/1", "w/a/2"])).interval is None
+    assert compared.gain("mifo", frozenset(["w/a/2"])).interval is not None
 
 
 def test_runs_are_compared_at_the_last_step_that_all_validated(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a fresh machine is set up with, checked without installing anything."""
 
+import os
 import re
 import subprocess
 import sys
@@ -157,14 +158,17 @@ def test_the_demo_runs_verls_own_main_with_the_recipe() -> None:
     assert shown.index("scripts/train.sh") < shown.index("mifo report")
 
 
-def test_the_comparison_trains_both_recipes_with_the_same_seeds() -> None:
+def test_the_comparison_gives_both_recipes_the_same_seeds_and_held_out_questions() -> None:
     shown = subprocess.run(
         ["make", "--dry-run", "demo-compare", "SEEDS=4 7"],
         cwd=ROOT,
+        env={**os.environ, "MIFO_WORLD": "/my/world"},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
 
     assert "for seed in 4 7; do for recipe in mifo grpo" in shown
-    assert "mifo report runs/mifo-seed4 runs/mifo-seed7 runs/grpo-seed4 runs/grpo-seed7" in shown
+    assert "seed=$seed data.val_files=/my/world/heldout.parquet" in shown
+    runs = [f"runs/compare/{recipe}-seed{seed}" for recipe in ("mifo", "grpo") for seed in (4, 7)]
+    assert f"mifo report {' '.join(runs)} --into runs/compare\n" in shown

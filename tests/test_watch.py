@@ -461,13 +461,3 @@ def test_a_killed_run_is_said_to_be_killed(training: Training) -> None:
 
     assert process.returncode == 137
     assert "perhaps because memory ran out" in error
-
-
-def test_a_folder_of_another_command_is_refused(training: Training) -> None:
-    training.start("a=1").communicate(timeout=30)
-
-    process = training.start("a=2")
-    _, error = process.communicate(timeout=30)
-
-    assert process.returncode == 1
-    assert "holds one of another" in error
