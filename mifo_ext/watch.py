@@ -6,6 +6,7 @@ touches the run itself.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -73,6 +74,9 @@ def watch(
         console.print(seen.view() if seen.step else Text("no step yet"))
         console.print(Text(f"No run is under way in {run_folder}."))
         return
+    if driver:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            seen.started -= time.time() - driver.create_time()
     _show = _show_live if console.is_terminal else _show_lines
     _show(seen, driver, console, every_s)
     for line in seen.ending():
@@ -98,10 +102,13 @@ def _show_lines(
         console.print(Text(f"{seen.elapsed}  {text}"), soft_wrap=True)
 
     phases, step, said_at = 0, 0, float("-inf")
+    first = True
     while True:
         alive = lives(driver)
         for note in seen.look():
             console.print(Text(note), soft_wrap=True)
+        if first:  # of what went on before the watch, only where it led
+            phases, first = len(seen.log.phases) - (not seen.trains), False
         for phase in seen.log.phases[phases:]:
             say(phase)
         phases = len(seen.log.phases)

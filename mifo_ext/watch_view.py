@@ -162,7 +162,7 @@ class Watch:
         if not run.flushes:
             return "none yet"
         held = run.curve("interleave/hold/held_fraction").values
-        still = f", {held[-1]:.1%} of the parameters held still" if held else ""
+        still = f"; {held[-1]:.1%} held still" if held else ""
         return f"{len(run.flushes)}, last in step {run.flushes[-1]}{still}"
 
     def _buffer(self, waiting: float) -> tuple[str, str]:

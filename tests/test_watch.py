@@ -227,7 +227,7 @@ def test_a_run_is_one_line_where_there_is_no_terminal(tmp_path: Path) -> None:
     # 2 steps left at 5 s a step.
     assert seen.line() == (
         "step 2 of 4: rollouts right 50%; validation 25% → 75% (step 2); buffer 3 of 6; "
-        "SFT intervals 1, last in step 2, 50.0% of the parameters held still; "
+        "SFT intervals 1, last in step 2; 50.0% held still; "
         "5.0 s a step, about 0:00:10 left"
     )
 
@@ -321,6 +321,18 @@ def test_a_run_that_is_over_is_shown_as_it_stands(tmp_path: Path) -> None:
     assert "No run is under way" in out.getvalue()
     with pytest.raises(FileNotFoundError, match="must be a run's folder, but there is none"):
         watch(tmp_path / "nowhere")
+
+
+def test_of_a_start_that_was_missed_only_its_last_phase_is_said(tmp_path: Path) -> None:
+    out, folder = io.StringIO(), write_run(tmp_path / "run")
+    (folder / "log.txt").write_text(START)
+
+    with psutil.Popen(["sleep", "0.8"]) as process:
+        watch(folder, pid=process.pid, console=Console(file=out, width=100))
+
+    assert "first validation" in out.getvalue()
+    assert "starting Ray" not in out.getvalue()
+    assert "The run ended before step 1.\n    2026-11-23 00:43:41,495" in out.getvalue()
 
 
 PROGRAM = """\
