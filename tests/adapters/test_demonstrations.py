@@ -68,13 +68,15 @@ def test_a_long_demonstration_is_cut_and_loses_its_end(tmp_path: Path) -> None:
 
 def test_questions_are_named_as_the_rollouts_name_them(tmp_path: Path) -> None:
     table = rows(3)
-    catalog = catalog_of(tmp_path, [*table, table[0]])
+    catalog = catalog_of(tmp_path, [*table, {**table[0], "extra_info": {"index": 9}}])
 
     # `raw_prompt` of verl's rows is what rollouts carry.
     raw = [question_id(catalog._dataset[n]["raw_prompt"]) for n in range(3)]
     assert catalog.question_ids() == raw
     assert len(catalog) == 3
     assert catalog.row(raw[2])["extra_info"]["index"] == 3
+    # Of a question that stands there twice, the first row counts.
+    assert catalog.row(raw[0])["extra_info"]["index"] == 1
 
 
 def test_prompts_that_verl_drops_are_not_in_the_catalog(tmp_path: Path) -> None:
