@@ -27,7 +27,7 @@ _TABLE_TITLE = "Before step 1"
 _NOISE = re.compile(
     r"""^\s*$ | ^\s | ^[\[{('"] | ^step:\d | ^\$\s | \d+%\| | examples/s\] | it/s\]
     | \bWARNING\b | Warning: | warnings\.warn | \[repeated\ \d+x | \[transformers\]
-    | ^Using\ blocking\ ray\.get | [┏┃┡│└]""",
+    | ^Using\ blocking\ ray\.get | ^ray\ init\ kwargs | [┏┃┡│└]""",
     re.VERBOSE,
 )
 # What a run does from the first line that matches on. verl's own wording: see docs/verl-seams.md.
@@ -145,7 +145,8 @@ class RunLog:
             return _traceback(lines, (by_driver or starts)[-1])
         if self._in_note:
             return []
-        said = [line.text for line in lines if not _NOISE.search(line.text)]
+        known = (_NOISE.search, _FOR_THE_USER.match)
+        said = [line.text for line in lines if not any(is_so(line.text) for is_so in known)]
         return said[-LAST_LINES:]
 
 
