@@ -24,7 +24,7 @@ MARK = "MIFO_RUN"
 """Environment variable that names the run's folder in each of its processes."""
 
 START_MARK = "MIFO_RUN_START"
-"""Tells one start of a run from the next, which may begin while the watchdog of the last cleans up."""
+"""Tells one start of a run from the next, which may begin while its watchdog still cleans up."""
 
 GRACE_S = 10.0
 """Seconds that processes get to end by themselves before they are killed."""

@@ -250,6 +250,8 @@ def test_the_interval_reports_what_it_did(interval: list[dict[str, Any]]) -> Non
     metrics = json.loads(interval[0]["metrics"])
     lengths = [len(demo.response_ids) for demo in demonstrations(7)]
 
+    assert metrics["interleave/sft/tokens"] == 3 * sum(lengths)
+    assert metrics["interleave/sft/tokens_kept"] == 3 * sum(-(-n // 5) for n in lengths)
     assert metrics["finite"] == [True] * 3
     assert metrics["interleave/sft/steps"] == 3
     assert metrics["interleave/hold/held_fraction"] == pytest.approx(0.5, abs=1e-3)
