@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,8 @@ class RecordingReplayBuffer(ReplayBuffer):  # type: ignore[misc]
             global_steps=global_steps, partition_id=partition_id, batch_size=batch_size
         )
         if partition_id != "val":
-            self._record(partition_id, batch.keys)
+            questions = self._record(partition_id, batch.keys)
+            batch = in_fixed_order(batch, questions)
         return batch, metrics
 
     def _clear_groups(self, partition_id: str, uids: set[str]) -> None:
@@ -90,9 +92,10 @@ class RecordingReplayBuffer(ReplayBuffer):  # type: ignore[misc]
             self._record(partition_id, [key for key in held if key.split("_")[0] in uids])
         super()._clear_groups(partition_id, uids)
 
-    def _record(self, partition_id: str, keys: Sequence[str]) -> None:
+    def _record(self, partition_id: str, keys: Sequence[str]) -> list[str]:
+        """Write down the outcomes of these trajectories' groups; name each one's question."""
         if not keys:
-            return
+            return []
         data = tq.kv_batch_get(
             keys=list(keys), partition_id=partition_id, select_fields=["raw_prompt", "extra_fields"]
         )
@@ -107,6 +110,28 @@ class RecordingReplayBuffer(ReplayBuffer):  # type: ignore[misc]
                 trajectories[uid][int(session)] = int(index)
                 sessions[int(session)] = _accuracy(_plain(extra))
         self.outcomes += group_outcomes(groups, expected=self.rollouts_per_question)
+        return [groups[key.rsplit("_", 2)[0]][0] for key in keys]
+
+
+def in_fixed_order(batch: KVBatchMeta, questions: Sequence[str]) -> KVBatchMeta:
+    """Order a batch by question and session, where verl has the order in which rollouts came back.
+
+    That order differs between two runs with the same rollouts, hence so would their mini-batches,
+    and no resumed run could be checked against an uninterrupted one. It also puts short responses
+    into the first mini-batch.
+
+    Args:
+        batch: as verl's buffer returns it.
+        questions: the question of each of its trajectories.
+    """
+
+    def place(row: int) -> tuple[str, int, int]:
+        _, session, index = batch.keys[row].rsplit("_", 2)
+        return questions[row], int(session), int(index)
+
+    order = sorted(range(len(batch.keys)), key=place)
+    keys, tags = [batch.keys[row] for row in order], [batch.tags[row] for row in order]
+    return dataclasses.replace(batch, keys=keys, tags=tags)
 
 
 def _plain(value: Any) -> Any:

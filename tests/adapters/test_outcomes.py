@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from mifo_ext.adapters.outcomes import (
     RecordingReplayBuffer,
     _accuracy,
     group_outcomes,
+    in_fixed_order,
     question_id,
 )
 from mifo_ext.core.outcomes import Outcome
@@ -113,3 +115,17 @@ def test_outcomes_are_taken_once_in_the_order_of_the_questions() -> None:
 
     assert [outcome.question_id for outcome in recording.take_outcomes()] == ["a", "b", "c"]
     assert recording.take_outcomes() == []
+
+
+def test_a_batch_is_ordered_by_question_and_session_whatever_order_it_came_in() -> None:
+    def arrived(keys: list[str]) -> KVBatchMeta:
+        tags = [{"of": key} for key in keys]
+        return KVBatchMeta(partition_id="train", keys=keys, tags=tags, extra_info={"t": 1.0})
+
+    first = in_fixed_order(arrived(["u_10_0", "v_0_0", "u_2_0", "u_2_1"]), ["b", "a", "b", "b"])
+    second = in_fixed_order(arrived(["u_2_1", "u_10_0", "u_2_0", "v_0_0"]), ["b", "b", "b", "a"])
+
+    assert first.keys == ["v_0_0", "u_2_0", "u_2_1", "u_10_0"]
+    assert second.keys == first.keys
+    assert [tag["of"] for tag in first.tags] == first.keys
+    assert first.extra_info == {"t": 1.0}
