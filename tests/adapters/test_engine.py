@@ -72,6 +72,7 @@ def composed(model_folder: Path, ranks: int, strategy: str) -> Any:
                 f"interleave.buffer_size={DEMONSTRATIONS}",
                 "interleave.sft.clip_norm=0.01",
                 "interleave.sft.epochs=3",
+                "interleave.sft.mini_batch_size=null",
             ],
         )
 
