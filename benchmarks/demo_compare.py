@@ -95,9 +95,12 @@ def main() -> None:
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     comparison_picture(compared, FIGURE)
     tables = [*comparison_tables(compared), intervals_table(runs)]
+    seeds = " ".join(
+        str(seed) for seed in sorted({run.seed for run in runs if run.seed is not None})
+    )
     head = (
         "# MIFO beside GRPO on the embedded world\n\n"
-        '```bash\nmake demo-compare SEEDS="0 1 2"\npython benchmarks/demo_compare.py --runs '
+        f'```bash\nmake demo-compare SEEDS="{seeds}"\npython benchmarks/demo_compare.py --runs '
         "runs/compare\n```\n\n"
         "Accuracy on 800 held-out questions, none of which stands in the training data; so none\n"
         "was ever in the buffer. `code` is the skill that the schooling never showed. The numbers\n"
