@@ -66,14 +66,7 @@ def sft_batch(
     Raises:
         ValueError: if a prompt or a response is empty.
     """
-    for index, demonstration in enumerate(demonstrations):
-        # A row's last position speaks of the next row's first token, which must not carry loss.
-        if not demonstration.prompt_ids or not demonstration.response_ids:
-            raise ValueError(
-                f"Demonstration {index} must have prompt and response tokens, but has "
-                f"{len(demonstration.prompt_ids)} and {len(demonstration.response_ids)}. "
-                "Look at its question, its solution and the chat template."
-            )
+    _refuse_empty(demonstrations)
     order = layout(len(demonstrations), mini_batch_size=mini_batch_size, ranks=ranks)
     filler = min(demonstrations, key=lambda d: len(d.prompt_ids) + len(d.response_ids))
     ids, masks = [], []
@@ -93,6 +86,17 @@ def sft_batch(
         },
         non_tensor_dict=_worker_settings(share * ranks, epochs=epochs, seed=seed),
     )
+
+
+def _refuse_empty(demonstrations: Sequence[DemonstrationTokens]) -> None:
+    for index, demonstration in enumerate(demonstrations):
+        # A row's last position speaks of the next row's first token, which must not carry loss.
+        if not demonstration.prompt_ids or not demonstration.response_ids:
+            raise ValueError(
+                f"Demonstration {index} must have prompt and response tokens, but has "
+                f"{len(demonstration.prompt_ids)} and {len(demonstration.response_ids)}. "
+                "Look at its question, its solution and the chat template."
+            )
 
 
 def _worker_settings(mini_batch_rows: int, *, epochs: int, seed: int) -> dict[str, Any]:
