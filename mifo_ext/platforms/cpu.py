@@ -1,10 +1,9 @@
-"""verl 0.9.1 on a machine without an accelerator.
+"""verl 0.9.1 on a machine without an accelerator: the platform.
 
-verl knows CUDA, ROCm and Ascend. Everything it needs to run on plain CPU cores stands in this file,
-obstacle by obstacle; `register()` puts it in place and is harmless where an accelerator exists:
-verl probes platforms in the order of their registration, so ours, the last, is taken only when no
-other is available. Nothing heavy is imported here: what concerns a module of verl or vLLM is done
-when that module is imported (`wrapt`'s import hooks), in whichever process imports it.
+verl knows CUDA, ROCm and Ascend. `register()` adds plain CPU cores and is harmless where an
+accelerator exists: verl probes platforms in the order of their registration, so ours, the last, is
+taken only when no other is available. What single modules of verl, torch and vLLM need besides
+stands in `cpu_modules`. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-import inspect
 import types
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-import wrapt
 from verl.plugin.platform import platform_manager
 from verl.plugin.platform.platform_base import PlatformBase
+
+from mifo_ext.platforms import cpu_modules
 
 DEVICE_MEMORY_BYTES = 16 << 30
 """What a "device" claims to have; verl only prints it and derives fractions for its own logs."""
@@ -171,14 +170,7 @@ def register() -> None:
     """Make verl's own detection find the CPU where it finds no accelerator; once a process."""
     platform_manager.PlatformRegistry.register(platform="cpu")(PlatformCPU)
     alias_vllm_version()
-    wrapt.register_post_import_hook(_plain_gloo, "verl.utils.distributed")
-    wrapt.register_post_import_hook(_engines, "verl.workers.engine.fsdp.transformer_impl")
-    wrapt.register_post_import_hook(_keep_weights_loadable, "vllm.model_executor.layers.utils")
-
-
-def is_active() -> bool:
-    """Whether verl runs on the CPU here."""
-    return bool(platform_manager.get_platform().device_name == "cpu")
+    cpu_modules.register()
 
 
 def alias_vllm_version() -> None:
@@ -201,40 +193,3 @@ def alias_vllm_version() -> None:
         return alias if distribution_name == "vllm" else known(distribution_name)
 
     importlib.metadata.version = version
-
-
-def _plain_gloo(module: Any) -> None:
-    """Ask torch for "gloo": it refuses "cpu:gloo,cpu:gloo", which verl composes here."""
-    wrapt.wrap_function_wrapper(module, "initialize_global_process_group_ray", _with_plain_gloo)
-
-
-def _with_plain_gloo(wrapped: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    call = inspect.signature(wrapped).bind_partial(*args, **kwargs)
-    if is_active() and not call.arguments.get("backend"):
-        call.arguments["backend"] = "gloo"
-    return wrapped(*call.args, **call.kwargs)
-
-
-def _engines(module: Any) -> None:
-    """Register verl's FSDP engines, which are plain torch, for the device "cpu"."""
-    register_engine = module.EngineRegistry.register
-    for model_type, engine in (
-        ("language_model", module.FSDPEngineWithLMHead),
-        ("value_model", module.FSDPEngineWithValueHead),
-    ):
-        register_engine(model_type=model_type, backend=["fsdp", "fsdp2"], device="cpu")(engine)
-
-
-def _keep_weights_loadable(module: Any) -> None:
-    """Keep linear weights in place in vLLM's CPU build.
-
-    It packs them for its own kernels and drops the originals, after which verl's weight sync
-    (`load_weights`) finds nothing to write to.
-    """
-    if not is_active():
-        return
-
-    def dispatch(layer: torch.nn.Module, remove_weight: bool) -> None:
-        layer.cpu_linear = torch.nn.functional.linear  # type: ignore[assignment]
-
-    module.dispatch_cpu_unquantized_gemm = dispatch

@@ -15,7 +15,7 @@ from verl.workers.engine.fsdp.transformer_impl import (
     FSDPEngineWithValueHead,
 )
 
-from mifo_ext.platforms import cpu
+from mifo_ext.platforms import cpu, cpu_modules
 from tests.support.distributed import run_on_ranks
 from tests.support.meeting import meet_again
 
@@ -47,6 +47,18 @@ def test_verls_own_engines_serve_the_cpu() -> None:
         engines = EngineRegistry._engines
         assert engines["language_model"][backend]["cpu"] is FSDPEngineWithLMHead
         assert engines["value_model"][backend]["cpu"] is FSDPEngineWithValueHead
+
+
+@pytest.mark.parametrize("change", ["_with_plain_gloo", "_load_critic", "_on_accelerators_only"])
+def test_where_an_accelerator_is_verls_and_torchs_own_functions_run(
+    monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(cpu_modules, "is_active", lambda: False)
+
+    def own(*given: int, **named: int) -> tuple[object, object]:
+        return given, named
+
+    assert getattr(cpu_modules, change)(own, None, (1, 2), {"three": 3}) == ((1, 2), {"three": 3})
 
 
 def test_registering_again_is_harmless() -> None:
@@ -92,6 +104,6 @@ def test_vllm_has_a_version_that_names_its_cpu_build() -> None:
         importlib.metadata.version("no-such-package")
 
 
-@pytest.mark.skipif(not cpu.is_active(), reason="an accelerator is there")
+@pytest.mark.skipif(not cpu_modules.is_active(), reason="an accelerator is there")
 def test_two_ranks_meet_through_verls_own_call(tmp_path: Path) -> None:
     assert run_on_ranks(meet_again, 2, tmp_path, str(tmp_path)) == [["gloo", 3, 2]] * 2

@@ -22,6 +22,7 @@ from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils import tensordict_utils as tu
 from verl.utils.tracking import FileLogger
+from verl.workers.config import FSDPEngineConfig
 from verl.workers.engine.base import EngineRegistry
 
 DOC = Path(__file__).parents[2] / "docs/verl-seams.md"
@@ -31,6 +32,7 @@ BUFFER = "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer"
 ENGINE = "verl.workers.engine.fsdp.transformer_impl:FSDPEngineWithLMHead"
 WORKERS = "verl.workers.engine_workers"
 TENSORS = "verl.utils.tensordict_utils"
+FSDP1 = "torch.distributed.fsdp._init_utils"
 
 SEAMS = {
     "verl.trainer.ppo.v1.trainer_base:register_trainer": "name",
@@ -70,6 +72,11 @@ SEAMS = {
     "verl.single_controller.base.decorator:make_nd_compute_dataproto_dispatch_fn": "mesh_name",
     "verl.plugin.platform.platform_manager:PlatformRegistry.register": "platform",
     "verl.plugin.platform.platform_manager:get_platform": "",
+    "verl.utils.model:load_valuehead_model": (
+        "local_path torch_dtype model_config trust_remote_code"
+    ),
+    "verl.utils.fsdp_utils:load_fsdp_model_to_gpu": "model",
+    f"{FSDP1}:_check_module_states_for_sync_module_states": "module_states",
 }
 
 
@@ -97,7 +104,7 @@ def test_the_docs_show_every_seam(seam: str) -> None:
 
 def test_the_docs_show_no_seam_that_is_not_tested() -> None:
     rows = [line.split("`")[1] for line in DOC.read_text().splitlines() if line.startswith("| `")]
-    symbols = [row for row in rows if row.startswith("verl.") and ":" in row]
+    symbols = [row for row in rows if row.startswith(("verl.", "torch.")) and ":" in row]
 
     assert sorted(symbols) == sorted(SEAMS)
 
@@ -124,6 +131,22 @@ def test_a_step_comes_before_the_checkpoint_and_the_checkpoint_before_the_weight
     ]
     assert order == sorted(order)
     assert source.index("is_last_step = ") < order[0]
+
+
+def test_a_critics_micro_batches_are_cut_by_tokens_and_by_one_setting_only() -> None:
+    source = inspect.getsource(trainer_base)
+
+    for limit in ("max_token_len_per_gpu", "infer_max_token_len_per_gpu"):
+        assert f"critic_cfg.engine.{limit} = critic_cfg.ppo_infer_max_token_len_per_gpu" in source
+    assert source.count("critic_cfg.engine.") == 2
+    assert FSDPEngineConfig().use_dynamic_bsz
+
+
+def test_an_engine_clips_gradients_by_its_optimizers_setting() -> None:
+    source = inspect.getsource(found(ENGINE).optimizer_step)
+
+    assert "self.optimizer_config.clip_grad" in source
+    assert "grad_clip" not in source
 
 
 def test_an_engine_of_our_vendor_is_found_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,3 +68,16 @@ def _run_rank(
         torch.save(function(*arguments), f"{place}/{rank}.pt")
     finally:
         dist.destroy_process_group()
+
+
+def introduce_to_verl(**environment: str) -> None:
+    """Tell verl's workers which rank this process is, and what else the environment should say."""
+    os.environ.update(
+        RANK=str(dist.get_rank()),
+        WORLD_SIZE=str(dist.get_world_size()),
+        LOCAL_RANK="0",
+        # Read by verl, used by nobody: the group exists already.
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT="1",
+        **environment,
+    )

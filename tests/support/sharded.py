@@ -45,8 +45,8 @@ def sharded(kind: str) -> nn.Module:
     return module
 
 
-def whole(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Put the ranks' spans together: every entry of every parameter, exactly once."""
+def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Put the ranks' spans, keyed "name:first index", together: each entry exactly once."""
     starts = sorted(
         ((key.rsplit(":", 1), value) for part in parts for key, value in part.items()),
         key=lambda item: (item[0][0], int(item[0][1])),
@@ -56,7 +56,12 @@ def whole(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         found = parameters.setdefault(name, [])
         assert sum(piece.numel() for piece in found) == int(start)
         found.append(value)
-    joined = {name: torch.cat(found) for name, found in parameters.items()}
+    return {name: torch.cat(found) for name, found in parameters.items()}
+
+
+def whole(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Every entry of every parameter of the small model."""
+    found = joined(parts)
     expected = {name: value.numel() for name, value in plain().named_parameters()}
-    assert {name: value.numel() for name, value in joined.items()} == expected
-    return joined
+    assert {name: value.numel() for name, value in found.items()} == expected
+    return found
