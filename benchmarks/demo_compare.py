@@ -1,10 +1,11 @@
-"""Keep what `make demo-compare SEEDS="0 1 2"` measured: numbers, table and figure of the docs.
+"""Keep what a comparison on the embedded world measured: numbers, tables and figure of the docs.
 
-    python benchmarks/demo_compare.py [--runs runs/compare]
+    make demo-compare SEEDS="0 1 2"
+    python benchmarks/demo_compare.py [--runs runs/compare] [--name demo_compare]
 
-Writes docs/results/demo_compare/<run>/metrics.jsonl (the numbers), docs/results/demo_compare.md
-(the tables) and docs/figures/demo_compare.png. Without a folder of runs, the tables and the figure
-are made again from the numbers that are kept.
+Writes docs/results/NAME/<run>/metrics.jsonl (the numbers), docs/results/NAME.md (the tables) and
+docs/figures/NAME.png. Without a folder of runs, the tables and the figure are made again from the
+numbers that are kept.
 """
 
 from __future__ import annotations
@@ -19,18 +20,15 @@ from mifo_ext.report_read import Run, read_run
 from mifo_ext.report_tables import Report
 
 DOCS = Path(__file__).parents[1] / "docs"
-NUMBERS = DOCS / "results" / "demo_compare"
-PAGE = DOCS / "results" / "demo_compare.md"
-FIGURE = DOCS / "figures" / "demo_compare.png"
 KEPT = ("val-core/", "val-aux/", "interleave/", "timing_s/", "critic/score/mean")
 QUESTIONS = "/questions"
 
 
-def keep_numbers(runs: Path) -> None:
+def keep_numbers(runs: Path, numbers: Path) -> None:
     """Copy the runs' metrics, without the many that no table or figure needs."""
-    shutil.rmtree(NUMBERS, ignore_errors=True)
+    shutil.rmtree(numbers, ignore_errors=True)
     for folder in sorted(path for path in runs.iterdir() if (path / "metrics.jsonl").exists()):
-        kept = NUMBERS / folder.name / "metrics.jsonl"
+        kept = numbers / folder.name / "metrics.jsonl"
         kept.parent.mkdir(parents=True)
         lines = []
         for line in (folder / "metrics.jsonl").read_text().splitlines():
@@ -86,28 +84,38 @@ def main() -> None:
     """Write numbers, page and figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=None)
-    runs_folder = parser.parse_args().runs
-    if runs_folder is not None:
-        keep_numbers(runs_folder)
-    order = sorted(NUMBERS.iterdir(), key=lambda path: (path.name.startswith("grpo"), path.name))
+    parser.add_argument("--name", default="demo_compare")
+    arguments = parser.parse_args()
+    name, numbers = arguments.name, DOCS / "results" / arguments.name
+    if arguments.runs is not None:
+        keep_numbers(arguments.runs, numbers)
+    # GRPO last: it is what the others are compared with.
+    order = sorted(numbers.iterdir(), key=lambda path: (path.name.startswith("grpo"), path.name))
     runs = [read_run(folder) for folder in order]
     compared = comparison(runs)
-    FIGURE.parent.mkdir(parents=True, exist_ok=True)
-    comparison_picture(compared, FIGURE)
+    figure = DOCS / "figures" / f"{name}.png"
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    comparison_picture(compared, figure)
     tables = [*comparison_tables(compared), intervals_table(runs)]
-    seeds = " ".join(
-        str(seed) for seed in sorted({run.seed for run in runs if run.seed is not None})
-    )
-    head = (
-        "# MIFO beside GRPO on the embedded world\n\n"
-        f'```bash\nmake demo-compare SEEDS="{seeds}"\npython benchmarks/demo_compare.py --runs '
-        "runs/compare\n```\n\n"
+    seeds = sorted({run.seed for run in runs if run.seed is not None})
+    head = heading(name, recipes=compared.recipes, seeds=" ".join(map(str, seeds)))
+    (DOCS / "results" / f"{name}.md").write_text(head + "\n".join(map(in_markdown, tables)))
+
+
+def heading(name: str, *, recipes: list[str], seeds: str) -> str:
+    """What stands above the tables: the commands, what was measured, the figure."""
+    *others, reference = recipes
+    words = "" if recipes == ["mifo", "grpo"] else f'RECIPES="{" ".join(recipes)}" '
+    option = "" if name == "demo_compare" else f" --name {name}"
+    return (
+        f"# {', '.join(others)} beside {reference} on the embedded world\n\n"
+        f'```bash\nmake demo-compare {words}SEEDS="{seeds}"\n'
+        f"python benchmarks/demo_compare.py --runs runs/compare{option}\n```\n\n"
         "Accuracy on 800 held-out questions, none of which stands in the training data; so none\n"
-        "was ever in the buffer. `code` is the skill that the schooling never showed. The numbers\n"
-        "are in [demo_compare](demo_compare).\n\n"
-        "![Accuracy over training](../figures/demo_compare.png)\n\n"
+        "was ever a demonstration. `code` is the skill that the schooling never showed. The\n"
+        f"numbers are in [{name}]({name}).\n\n"
+        f"![Accuracy over training](../figures/{name}.png)\n\n"
     )
-    PAGE.write_text(head + "\n".join(map(in_markdown, tables)))
 
 
 if __name__ == "__main__":
