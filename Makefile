@@ -18,11 +18,12 @@ WORLD := $(or $(MIFO_WORLD),world)
 COMPARE ?= $(RUNS)/compare
 HELD_OUT := data.val_files=$(WORLD)/heldout.parquet
 # The recipe named last is the one that the others are compared with.
-COMPARED := $(foreach recipe,mifo grpo,$(SEEDS:%=$(COMPARE)/$(recipe)-seed%))
+RECIPES ?= mifo grpo
+COMPARED := $(foreach recipe,$(RECIPES),$(SEEDS:%=$(COMPARE)/$(recipe)-seed%))
 
 train = $(strip scripts/train.sh $(1) +recipe=$(2) seed=$(3) $(4) $(EXTRA))
 
-.PHONY: help setup world demo demo-compare test test-fast lint format clean
+.PHONY: help setup world demo demo-compare test test-all test-fast lint format pages clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -37,13 +38,16 @@ demo: world  ## train with +recipe=mifo and show what it did (RECIPE= SEED= RUN=
 	@$(call train,$(RUN),$(RECIPE),$(SEED))
 	@$(BIN)/mifo report $(RUN)
 
-demo-compare: world  ## mifo and its GRPO twin on held-out questions, same seeds (SEEDS="0 1 2")
-	@set -e; for seed in $(SEEDS); do for recipe in mifo grpo; do \
+demo-compare: world  ## recipes on held-out questions, same seeds (RECIPES="mifo grpo" SEEDS="0 1 2")
+	@set -e; for seed in $(SEEDS); do for recipe in $(RECIPES); do \
 	    $(call train,$(COMPARE)/$$recipe-seed$$seed,$$recipe,$$seed,$(HELD_OUT)); \
 	done; done
 	@$(BIN)/mifo report $(COMPARED) --into $(COMPARE)
 
-test: setup  ## every test, real training runs included
+test: setup  ## the tests, real training runs included (under 20 minutes)
+	@$(BIN)/python -m pytest -m "not recipes"
+
+test-all: setup  ## all of them, and every recipe trained and resumed for real (under 60 minutes)
 	@$(BIN)/python -m pytest
 
 test-fast: setup  ## the tests that need no training run (under 3 minutes)
@@ -57,6 +61,9 @@ lint: setup  ## ruff and mypy --strict
 format: setup  ## put the code into ruff's format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+pages: setup  ## write the tables of the recipes' pages anew, from the configurations
+	@PYTHONPATH=. $(BIN)/python scripts/recipe_pages.py
 
 clean:  ## remove the environment, the world and caches (runs stay)
 	rm -rf $(VENV) world outputs build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -62,6 +62,11 @@ SHARE = Kind[float]("a number in [0, 1]", lambda x: is_number(x) and 0 <= x <= 1
 SHARE_BELOW_ONE = Kind[float]("a number in [0, 1)", lambda x: is_number(x) and 0 <= x < 1, float)
 POSITIVE = Kind[float]("a number above 0", lambda x: is_number(x) and x > 0, float)
 NOT_NEGATIVE = Kind[float]("a number, at least 0", lambda x: is_number(x) and x >= 0, float)
+SHARE_OR_STEPS = Kind[float](
+    "a share of the run's steps in (0, 1), or a whole number of steps from 1",
+    lambda x: is_number(x) and (0 < x < 1 or (x >= 1 and x == int(x))),
+    float,
+)
 BETAS = Kind[tuple[float, float]](
     "two numbers in [0, 1)", _is_beta_pair, lambda x: (float(x[0]), float(x[1]))
 )
@@ -75,19 +80,29 @@ class NodeReader:
     """
 
     def __init__(
-        self, path: str, node: Mapping[Any, Any], known: type, problems: list[str]
+        self,
+        path: str,
+        node: Mapping[Any, Any],
+        known: type,
+        problems: list[str],
+        *,
+        tolerated: Sequence[str] = (),
     ) -> None:
         self.problems = problems
         self._path = path
         self._node = node
         names = [field.name for field in fields(known)]
         for key in node:
-            if key not in names:
+            if key not in names and key not in tolerated:
                 close = difflib.get_close_matches(str(key), names, n=1)
                 hint = f"Did you mean `{close[0]}`? " if close else ""
                 problems.append(
                     f"`{path}.{key}` is not a setting. {hint}Settings here: {', '.join(names)}."
                 )
+
+    def has(self, name: str) -> bool:
+        """Whether a setting is given, and is not null."""
+        return self._node.get(name) is not None
 
     def take(self, name: str, kind: Kind[_T], *, default: object = _REQUIRED) -> _T:
         """Read a setting, or take its default where the key is absent."""
@@ -108,6 +123,13 @@ class NodeReader:
             return self.take(name, kind)
         self.take(name, or_null(kind), default=None)
         return otherwise
+
+    def take_or_none(self, matters: bool, name: str, kind: Kind[_T]) -> _T | None:
+        """Read a setting that is None where another one makes it meaningless."""
+        if matters:
+            return self.take(name, kind)
+        self.take(name, or_null(kind), default=None)
+        return None
 
     def below(self, name: str, known: type) -> "NodeReader":
         """Read the mapping under `name`."""

@@ -145,12 +145,15 @@ def _buffer_panel(axis: Any, run: Run) -> None:
 
 
 def _loss_panel(axis: Any, run: Run) -> None:
-    dress(axis, title="SFT intervals", unit="SFT loss (nats), mean over its updates")
+    intervals = bool(run.curve("interleave/buffer/size").steps)
+    title = "SFT intervals" if intervals else "SFT on demonstrations"
+    dress(axis, title=title, unit="SFT loss (nats), mean over its updates")
     loss = run.curve("interleave/sft/loss")
     if not loss.steps:
-        _say(axis, "no SFT interval in this run")
+        _say(axis, "no SFT interval in this run" if intervals else "no step of SFT in this run")
         return
-    _points(axis, loss, colour=PALETTE[1], marker="o", label="loss of one interval")
+    label = "loss of one interval" if intervals else "loss of one step"
+    _points(axis, loss, colour=PALETTE[1], marker="o", label=label)
     axis.set_ylim(0, max([*loss.values, 1e-9]) * 1.15)
     legend_below(axis, columns=2)
 

@@ -99,7 +99,12 @@ _SUMMARIES = {
 # What is shown, which metric it is, how it is written, and how a run's values become one.
 _EVENTS = (
     ("questions used by RL", "interleave/samples/rl", "{:,.0f}", "total"),
-    ("demonstrations used by SFT", "interleave/samples/sft", "{:,.0f}", "total"),
+    ("demonstrations used", "interleave/samples/sft", "{:,.0f}", "total"),
+    ("tokens sampled", "interleave/tokens/rollouts", "{:,.0f}", "total"),
+    ("tokens of demonstrations", "interleave/tokens/demonstrations", "{:,.0f}", "total"),
+    ("steps of SFT alone", "interleave/phase/sft", "{:,.0f}", "sum"),
+    ("questions taught by demonstration", "interleave/mixed/taught_share", "{:.1%}", "mean"),
+    ("likelihood's coefficient", "interleave/mixed/coeff", "{:.4g}", "last"),
     ("hard questions seen", "interleave/outcomes/hard", "{:,.0f}", "sum"),
     ("put into the buffer", "interleave/buffer/added", "{:,.0f}", "sum"),
     ("hard again while waiting", "interleave/buffer/repeated", "{:,.0f}", "sum"),

@@ -155,6 +155,13 @@ class Watch:
         if size:
             found.append(("buffer", *self._buffer(size[-1])))
             found.append(("SFT intervals", "", self._intervals(run)))
+        phase = run.curve("interleave/phase/sft").values
+        if phase:
+            found.append(("phase", "", "SFT" if phase[-1] else "RL"))
+        taught = run.curve("interleave/mixed/taught_share")
+        if taught.values:
+            line = sparkline(taught, low=0, high=1)
+            found.append(("taught by demonstration", line, _share(taught, -1)))
         return found
 
     @staticmethod

@@ -290,7 +290,7 @@ def test_the_events_table_counts_flushes_and_samples(tmp_path: Path) -> None:
 
     assert rows["SFT intervals"] == ["1", "at 2"]
     assert rows["questions used by RL"] == ["24", ""]
-    assert rows["demonstrations used by SFT"] == ["4", ""]
+    assert rows["demonstrations used"] == ["4", ""]
     assert rows["waiting at the end"] == ["2", "█▁▅"]
     assert rows["parameters held"] == ["50.0%", ""]
 

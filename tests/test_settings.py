@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from mifo_ext.settings import (
     HoldSettings,
-    InterleaveSettings,
-    PlainSettings,
-    SettingsError,
+    IntervalSettings,
+    RlSettings,
     SftSettings,
-    parse_settings,
 )
+from mifo_ext.settings_base import SettingsError
+from mifo_ext.settings_demonstrations import DemonstrationSettings
+from mifo_ext.settings_reader import parse_settings
 
 MIFO: dict[str, Any] = {
     "recipe": "mifo",
@@ -25,7 +26,9 @@ MIFO: dict[str, Any] = {
     "buffer_size": 64,
     "sft": {"tokens": "high_entropy", "fraction": 0.2, "normalise": "full_length"},
     "hold": {"entries": "moved_most", "fraction": 0.5, "decay": 0.5},
+    "demonstrations": {"source": "dataset"},
 }
+DATASET = DemonstrationSettings(source="dataset", file=None, server=None)
 
 
 def node(changes: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -47,7 +50,7 @@ def problems_of(changes: dict[str, Any], **checks: Any) -> tuple[str, ...]:
 
 
 def test_the_papers_recipe_is_read_and_the_rest_is_filled_in() -> None:
-    assert parse_settings(MIFO) == InterleaveSettings(
+    assert parse_settings(MIFO) == IntervalSettings(
         recipe="mifo",
         hard_at_most=0.125,
         buffer_size=64,
@@ -56,6 +59,7 @@ def test_the_papers_recipe_is_read_and_the_rest_is_filled_in() -> None:
             fraction=0.2,
             normalise="full_length",
             loss="nll",
+            entropy_coeff=0.0,
             learning_rate_ratio=1.0,
             epochs=1,
             mini_batch_size=64,
@@ -66,6 +70,7 @@ def test_the_papers_recipe_is_read_and_the_rest_is_filled_in() -> None:
             moments="own",
         ),
         hold=HoldSettings(entries="moved_most", fraction=0.5, decay=0.5, mode="exact", seed=0),
+        demonstrations=DATASET,
     )
 
 
@@ -73,7 +78,7 @@ def test_every_key_can_be_set() -> None:
     settings = parse_settings(
         node(
             {
-                "enabled": True,
+                "kind": "intervals",
                 "sft.loss": "nll",
                 "sft.learning_rate_ratio": 2,
                 "sft.epochs": 3,
@@ -89,7 +94,7 @@ def test_every_key_can_be_set() -> None:
         )
     )
 
-    assert settings.enabled
+    assert isinstance(settings, IntervalSettings)
     sft, hold = settings.sft, settings.hold
     assert (sft.learning_rate_ratio, sft.epochs, sft.mini_batch_size) == (2.0, 3, 16)
     assert (sft.clip_norm, sft.betas, sft.eps) == (0.5, (0.9, 0.95), 1e-6)
@@ -98,15 +103,15 @@ def test_every_key_can_be_set() -> None:
 
 
 def test_a_plain_recipe_needs_its_name_and_nothing_else() -> None:
-    plain = parse_settings({"recipe": "grpo", "enabled": False})
+    plain = parse_settings({"recipe": "grpo", "kind": "rl"})
 
-    assert plain == PlainSettings(recipe="grpo")
-    assert not plain.enabled
+    assert plain == RlSettings(recipe="grpo")
+    assert plain.kind == "rl"
 
 
 def test_a_plain_recipe_still_reports_a_key_that_does_not_exist() -> None:
     with pytest.raises(SettingsError, match=r"`interleave\.bufer_size` is not a setting"):
-        parse_settings({"recipe": "grpo", "enabled": False, "bufer_size": 3})
+        parse_settings({"recipe": "grpo", "kind": "rl", "bufer_size": 3})
 
 
 def test_fractions_are_not_asked_for_where_they_mean_nothing() -> None:
@@ -119,7 +124,7 @@ def test_fractions_are_not_asked_for_where_they_mean_nothing() -> None:
         )
     )
 
-    assert settings.enabled
+    assert isinstance(settings, IntervalSettings)
     assert settings.sft.fraction == 1.0
     assert (settings.hold.fraction, settings.hold.decay) == (0.0, 0.0)
 
@@ -159,7 +164,7 @@ def test_every_problem_is_reported_at_once() -> None:
 WRONG = [
     ("recipe", " ", "a name"),
     ("recipe", 3, "a name"),
-    ("enabled", "false", "true or false"),
+    ("kind", "interval", "one of `rl`, `intervals`, `phases`, `mixed`"),
     ("hard_at_most", -0.1, "a number in [0, 1]"),
     ("hard_at_most", 1.1, "a number in [0, 1]"),
     ("hard_at_most", True, "a number in [0, 1]"),
@@ -174,7 +179,8 @@ WRONG = [
     ("sft.fraction", 0, "a number in (0, 1]"),
     ("sft.fraction", 3, "a number in (0, 1]"),
     ("sft.normalise", "mean", "one of `full_length`, `token_mean`"),
-    ("sft.loss", "dft", "`nll`, the only choice"),
+    ("sft.loss", "mse", "one of `nll`, `dft`"),
+    ("sft.entropy_coeff", -0.1, "a number, at least 0"),
     ("sft.learning_rate_ratio", 0, "a number above 0"),
     ("sft.learning_rate_ratio", math.inf, "a number above 0"),
     ("sft.learning_rate_ratio", 10**400, "a number above 0"),
@@ -225,7 +231,7 @@ def test_a_value_out_of_range_or_of_another_kind_is_refused(
     ],
 )
 def test_the_ends_of_a_range_that_belong_to_it_are_taken(key: str, value: Any) -> None:
-    assert parse_settings(node({key: value})).enabled
+    assert parse_settings(node({key: value}))
 
 
 REQUIRED = [
@@ -258,7 +264,7 @@ def test_an_unknown_key_is_answered_with_the_closest_and_all_known_ones() -> Non
     )
     assert problems_of({"zzz": 1}) == (
         "`interleave.zzz` is not a setting. "
-        "Settings here: recipe, enabled, hard_at_most, buffer_size, sft, hold.",
+        "Settings here: recipe, kind, hard_at_most, buffer_size, sft, hold, demonstrations.",
     )
 
 
@@ -288,7 +294,7 @@ def test_mini_batches_must_divide_the_buffer() -> None:
 
 def test_the_method_needs_two_rollouts_and_as_many_questions_as_the_buffer_holds() -> None:
     assert len(problems_of({}, rollouts_per_question=1, train_rows=63)) == 2
-    assert parse_settings(MIFO, rollouts_per_question=2, train_rows=64).enabled
+    assert parse_settings(MIFO, rollouts_per_question=2, train_rows=64)
 
 
 def test_the_message_lists_the_problems_and_survives_the_trip_between_processes() -> None:
@@ -303,7 +309,7 @@ def test_the_message_lists_the_problems_and_survives_the_trip_between_processes(
     assert str(SettingsError(["`a` is wrong."])).startswith("1 problem in")
 
 
-@pytest.mark.parametrize("settings", [InterleaveSettings, SftSettings, HoldSettings, PlainSettings])
+@pytest.mark.parametrize("settings", [IntervalSettings, SftSettings, HoldSettings, RlSettings])
 def test_settings_are_frozen_and_keyword_only(settings: Any) -> None:
     assert settings.__dataclass_params__.frozen
     assert all(field.kw_only for field in dataclasses.fields(settings))

@@ -49,8 +49,9 @@ def sft_batch(
     epochs: int,
     ranks: int,
     seed: int,
+    with_entropy: bool = False,
 ) -> TensorDict:
-    """Build the batch of one SFT interval.
+    """Build the batch of one SFT interval, or of one step of an SFT phase.
 
     Args:
         demonstrations: what to learn, at least one.
@@ -58,6 +59,7 @@ def sft_batch(
         epochs: passes over the demonstrations.
         ranks: data-parallel ranks.
         seed: of verl's loader; rows are not shuffled.
+        with_entropy: whether the loss takes a gradient through the entropy.
 
     Returns:
         Jagged `input_ids`, `position_ids`, `loss_mask` (1 on the demonstration, 0 on the prompt;
@@ -84,7 +86,10 @@ def sft_batch(
             "position_ids": _jagged([torch.arange(len(row)) for row in ids]),
             "loss_mask": _jagged(masks),
         },
-        non_tensor_dict=_worker_settings(share * ranks, epochs=epochs, seed=seed),
+        non_tensor_dict={
+            **_worker_settings(share * ranks, epochs=epochs, seed=seed),
+            "calculate_entropy": with_entropy,
+        },
     )
 
 
@@ -102,7 +107,6 @@ def _refuse_empty(demonstrations: Sequence[DemonstrationTokens]) -> None:
 def _worker_settings(mini_batch_rows: int, *, epochs: int, seed: int) -> dict[str, Any]:
     return {
         "temperature": 1.0,
-        "calculate_entropy": False,
         "global_batch_size": mini_batch_rows,
         "mini_batch_size": mini_batch_rows,
         "epochs": epochs,

@@ -23,6 +23,7 @@ TRASH = ".replaced"
 """Checkpoints set aside for a newer one of the same step; put back if that never came."""
 RETIRED = ".retired"
 """Checkpoints on their way out; never put back."""
+TIDY_LOCK = ".tidy.lock"
 STATE_FOLDER = "interleave"
 STATE_FILE = "state.json"
 
@@ -153,6 +154,23 @@ def retire_old(root: Path, *, keep: int | None) -> list[Path]:
         folder.rename(retired)
     shutil.rmtree(root / RETIRED, ignore_errors=True)
     return old
+
+
+def tidy(root: Path, *, keep: int | None) -> None:
+    """Remove what a crash left, and all but the newest checkpoints.
+
+    Called on every rank and on the driver, so that it happens on each node that has a disk of its
+    own; those of one disk take turns.
+
+    Args:
+        root: the run's folder.
+        keep: checkpoints to keep; None or 0 keeps all.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / TIDY_LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        clean_up(root)
+        retire_old(root, keep=keep)
 
 
 def _folders(root: Path) -> dict[int, Path]:

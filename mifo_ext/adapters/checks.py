@@ -11,8 +11,11 @@ import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
 from mifo_ext.adapters import checkpoints
+from mifo_ext.adapters.checks_demonstrations import demonstration_problems, needs_column
+from mifo_ext.adapters.checks_rl import rl_problems
 from mifo_ext.data.demonstrations import demonstration_text
-from mifo_ext.settings import SettingsError, parse_settings
+from mifo_ext.settings_base import SettingsError
+from mifo_ext.settings_reader import parse_settings
 
 LORA_KEYS = {
     "lora_rank": "0",
@@ -33,14 +36,14 @@ def problems_of(config: DictConfig) -> list[str]:
     Returns:
         One sentence a problem, each with what to do; empty if the run may start.
     """
-    checks = [_data, _model, _checkpoint]
+    checks = [_data, demonstration_problems, _model, _checkpoint]
     found = [problem for check in checks for problem in check(config)]
     return [*configuration_problems(config), *found]
 
 
 def configuration_problems(config: DictConfig) -> list[str]:
     """Find what is wrong with the configuration alone, whatever files are there."""
-    checks: list[Callable[[DictConfig], Iterator[str]]] = [_settings, _method, _engine]
+    checks: list[Callable[[DictConfig], Iterator[str]]] = [_settings, _method, rl_problems, _engine]
     return [problem for check in checks for problem in check(config)]
 
 
@@ -51,6 +54,17 @@ def train_rows(config: DictConfig) -> int | None:
     except (OSError, ValueError):
         return None
     return sum(counts) or None
+
+
+def total_steps(config: DictConfig) -> int | None:
+    """Steps of the run, as verl counts them; None where the data cannot be read."""
+    if config.trainer.total_training_steps is not None:
+        return int(config.trainer.total_training_steps)
+    rows = train_rows(config)
+    # Questions that are too long are left out later: this is the most there can be.
+    return (
+        None if rows is None else rows // config.data.train_batch_size * config.trainer.total_epochs
+    )
 
 
 def files_of(files: Any) -> list[str]:
@@ -65,6 +79,7 @@ def _settings(config: DictConfig) -> Iterator[str]:
             node,  # type: ignore[arg-type]
             rollouts_per_question=config.actor_rollout_ref.rollout.n,
             train_rows=train_rows(config),
+            total_steps=total_steps(config),
         )
     except SettingsError as error:
         yield from error.problems
@@ -118,7 +133,7 @@ def _engine(config: DictConfig) -> Iterator[str]:
 
 
 def _data(config: DictConfig) -> Iterator[str]:
-    wants_demonstrations = bool(OmegaConf.select(config, "interleave.enabled", default=True))
+    wants_demonstrations = needs_column(config)
     for key in ("train_files", "val_files"):
         files = files_of(config.data[key])
         if not files:
@@ -126,6 +141,8 @@ def _data(config: DictConfig) -> Iterator[str]:
         for file in files:
             needed = ["target"] if wants_demonstrations and key == "train_files" else []
             yield from _table(f"data.{key}", Path(file), [*NEEDED_COLUMNS, *needed])
+    for file in files_of(OmegaConf.select(config, "interleave.rl_files")):
+        yield from _table("interleave.rl_files", Path(file), list(NEEDED_COLUMNS))
     count, batch = train_rows(config), config.data.train_batch_size
     if count and batch > count:
         yield (

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from mifo_ext.settings import Settings, parse_settings
+from mifo_ext.settings import Settings
+from mifo_ext.settings_reader import parse_settings
 
 
 def settings_of(config: DictConfig, **checked_against: Any) -> Settings:

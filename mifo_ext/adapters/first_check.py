@@ -6,26 +6,26 @@ import json
 import shutil
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from mifo_ext.adapters.demonstrations import DemonstrationCatalog
-from mifo_ext.data.demonstrations import continuation, demonstration_text
+from mifo_ext.data.demonstrations import continuation
 
-SAMPLE = 64
-"""Questions looked at, spread evenly over the data set."""
+SKIPPED = "questions without one are not taught"
 
-HOST_BYTES_PER_PARAMETER = 16.2
-"""Snapshot, history and SFT's two moments in float32, and the last mask (see `ParameterHold`)."""
+HOLD_BYTES_PER_PARAMETER = 16.2
+"""Snapshot, history and SFT's two moments in float32, and the last mask (see `ParameterHold`); in
+host memory, and at their largest in a checkpoint."""
 
-SAVED_BYTES_PER_PARAMETER = 12 + 16.2
-"""verl's masters and RL moments in float32, and ours at their largest."""
+MODEL_BYTES_PER_PARAMETER = 12
+"""Masters and moments in float32, as verl saves them for each model that is trained."""
 
 
 class Finding(NamedTuple):
@@ -54,11 +54,14 @@ def check_first_batch(
         config: the run's configuration.
         reward: verl's reward function, as configured.
     """
-    names = catalog.question_ids()
-    sample = names[:: max(1, len(names) // SAMPLE)][:SAMPLE]
+    names, covered = catalog.question_ids(), catalog.covered()
+    sample = spread(covered, catalog.first_look)
+    catalog.prefetch(sample)
     reasons = Counter(catalog.reason_against(name) or "verified" for name in sample)
     usable = [name for name in sample if catalog.reason_against(name) is None]
-    findings = [_verified(reasons, len(sample))]
+    needed = int(OmegaConf.select(config, "interleave.buffer_size") or 0)
+    findings = _covered(len(covered), len(names), needed=needed)
+    findings.append(_verified(reasons, len(sample), catalog.advice))
     if usable:
         findings.append(_rewarded([_reward_of(catalog, name, reward) for name in usable]))
         findings.append(_opens_thought(catalog, config, usable[0]))
@@ -70,6 +73,11 @@ def check_first_batch(
     return findings
 
 
+def spread(names: Sequence[str], count: int) -> list[str]:
+    """Choose `count` names, evenly over all of them; all if there are fewer."""
+    return list(names[:: max(1, len(names) // count)][:count])
+
+
 def check_room(parameters: int, config: DictConfig, *, folder: Path) -> list[Finding]:
     """Compare disk and host memory with what the run will keep there.
 
@@ -79,25 +87,27 @@ def check_room(parameters: int, config: DictConfig, *, folder: Path) -> list[Fin
         folder: the run's folder.
     """
     keep = config.trainer.max_actor_ckpt_to_keep or 1
-    disk_needed = parameters * SAVED_BYTES_PER_PARAMETER * (keep + 1)
+    intervals = OmegaConf.select(config, "interleave.kind", default="intervals") == "intervals"
+    hold = HOLD_BYTES_PER_PARAMETER if intervals else 0
+    models = 2 if OmegaConf.select(config, "critic.enable") else 1
+    disk_needed = parameters * (MODEL_BYTES_PER_PARAMETER * models + hold) * (keep + 1)
     disk_free = shutil.disk_usage(folder).free
-    host_needed = parameters * HOST_BYTES_PER_PARAMETER / config.trainer.nnodes
+    host_needed = parameters * hold / config.trainer.nnodes
     host_free = psutil.virtual_memory().available
     saves = config.trainer.save_freq > 0
-    return [
-        _room(
-            "disk for checkpoints",
-            disk_needed if saves else 0,
-            disk_free,
-            "free some, set trainer.max_actor_ckpt_to_keep lower, or move the run folder",
-        ),
-        _room(
-            "host memory for the hold",
-            host_needed,
-            host_free,
-            "set interleave.sft.moments=shared (halves it), or use more nodes",
-        ),
-    ]
+    disk = _room(
+        "disk for checkpoints",
+        disk_needed if saves else 0,
+        disk_free,
+        "free some, set trainer.max_actor_ckpt_to_keep lower, or move the run folder",
+    )
+    host = _room(
+        "host memory for the hold",
+        host_needed,
+        host_free,
+        "set interleave.sft.moments=shared (halves it), or use more nodes",
+    )
+    return [disk, host] if intervals else [disk]
 
 
 def parameters_in(folder: Path) -> int:
@@ -135,21 +145,26 @@ def show(findings: Iterable[Finding], *, console: Console | None = None) -> None
         raise RuntimeError("This run cannot learn what it is meant to. " + " ".join(hopeless))
 
 
-def _verified(reasons: Mapping[str, int], seen: int) -> Finding:
+def _covered(covered: int, questions: int, *, needed: int) -> list[Finding]:
+    """Say how many questions have a demonstration, where that is known not to be all."""
+    if covered == questions:
+        return []
+    what, text = "demonstrations there", f"for {covered} of {questions} training questions"
+    if covered < needed:
+        mend = f"the buffer never holds {needed}: add some, or lower interleave.buffer_size"
+        return [Finding(what, text, "stop", mend)]
+    few = covered < questions / 2
+    return [Finding(what, text, "warn" if few else "ok", SKIPPED if few else "")]
+
+
+def _verified(reasons: Mapping[str, int], seen: int, advice: str) -> Finding:
     good = reasons.get("verified", 0)
     others = ", ".join(f"{name} {n}" for name, n in reasons.items() if name != "verified")
     text = f"{good} of {seen} right" + (f" ({others})" if others else "")
     if good == 0:
-        return Finding(
-            "demonstrations' answers", text, "stop", "`mifo prepare data` says row by row why"
-        )
+        return Finding("demonstrations' answers", text, "stop", advice)
     verdict = "ok" if good >= seen / 2 else "warn"
-    return Finding(
-        "demonstrations' answers",
-        text,
-        verdict,
-        "" if verdict == "ok" else "hard questions without one are skipped",
-    )
+    return Finding("demonstrations' answers", text, verdict, "" if verdict == "ok" else SKIPPED)
 
 
 def _rewarded(scores: list[float]) -> Finding:
@@ -215,10 +230,9 @@ def _room(what: str, needed: float, free: float, mend: str) -> Finding:
 
 def _reward_of(catalog: DemonstrationCatalog, name: str, reward: Callable[..., Any]) -> float:
     row = catalog.row(name)
-    text = demonstration_text(row["target"]) or ""
     answer = reward(
         data_source=row["data_source"],
-        solution_str=continuation(text, prompt_text=catalog.prompt_text(name)),
+        solution_str=continuation(catalog.text(name), prompt_text=catalog.prompt_text(name)),
         ground_truth=row["reward_model"]["ground_truth"],
         extra_info=row.get("extra_info"),
     )

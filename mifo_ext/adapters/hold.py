@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from mifo_ext.adapters.hold_settings import (
     HoldReport,
-    HoldSettings,
     SftOptimizerSettings,
     StepReport,
 )
@@ -32,6 +31,7 @@ from mifo_ext.core.freezing import (
 )
 from mifo_ext.core.importance import Chunk, decayed_importance
 from mifo_ext.core.masked_adamw import clip_scale, masked_adamw_, squared_norms
+from mifo_ext.settings import HoldSettings
 
 
 class ParameterHold:

@@ -1,38 +1,12 @@
-"""What the hold is told, and what it tells: settings and reports."""
+"""The SFT phase's optimizer, and what the hold tells of itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mifo_ext.core.importance import ENTRIES
-from mifo_ext.core.masked_adamw import MODES, AdamWSettings
+from mifo_ext.core.masked_adamw import AdamWSettings
 
 MOMENTS = ("own", "shared")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HoldSettings:
-    """Which entries an SFT phase holds still, and how."""
-
-    fraction: float = 0.5
-    """Share of all trainable entries to hold, in [0, 1]; k in the paper."""
-    decay: float = 0.5
-    """Weight of the history in the importance, in [0, 1); alpha in the paper."""
-    entries: str = "moved_most"
-    """Which entries: moved_most, moved_least, largest_weight, random or none."""
-    mode: str = "exact"
-    """`exact` keeps held entries bit for bit; `gradient_mask` only zeroes their gradient."""
-    seed: int = 0
-    """Seed of the random entries."""
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their range."""
-        if not 0 <= self.fraction <= 1:
-            raise ValueError(f"`fraction` must be in [0, 1], but is {self.fraction}.")
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"`decay` must be in [0, 1), but is {self.decay}.")
-        _one_of("entries", self.entries, ENTRIES)
-        _one_of("mode", self.mode, MODES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mifo_ext.adapters.hold_settings import HoldSettings, SftOptimizerSettings
+from mifo_ext.adapters.hold_settings import SftOptimizerSettings
 from mifo_ext.adapters.shards import Layout
 from mifo_ext.core.freezing import count_bits, unpack_bits
+from mifo_ext.settings import HoldSettings
 
 
 class HostMemory:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+from mifo_ext.adapters.trainer_names import DEMONSTRATION
 from mifo_ext.core.outcomes import Outcome
 from mifo_ext.data.questions import question_id
 
@@ -19,24 +20,65 @@ CORRECT = 1.0
 """Accuracy of a right rollout; anything less is not right."""
 
 
-def group_outcomes(
-    accuracies: Mapping[str, tuple[str, Mapping[int, float]]], *, expected: int
-) -> list[Outcome]:
-    """Count the right rollouts of each group.
+class Group(NamedTuple):
+    """What came back for one question.
+
+    Attributes:
+        question: the question's id.
+        accuracies: by session that sampled a response.
+        demonstrations: sessions that gave a demonstration instead.
+    """
+
+    question: str
+    accuracies: Mapping[int, float]
+    demonstrations: int = 0
+
+
+def group_outcomes(groups: Iterable[Group], *, expected: int) -> list[Outcome]:
+    """Count the right rollouts of each group; a demonstration is none.
 
     Args:
-        accuracies: by group: the question's id, and the accuracy of each session that came back.
+        groups: what came back.
         expected: sessions asked for.
     """
     return [
         Outcome(
-            question_id=question,
-            correct=sum(value >= CORRECT for value in sessions.values()),
-            received=len(sessions),
-            expected=expected,
+            question_id=group.question,
+            correct=sum(value >= CORRECT for value in group.accuracies.values()),
+            received=len(group.accuracies),
+            expected=expected - group.demonstrations,
         )
-        for question, sessions in accuracies.values()
+        for group in groups
     ]
+
+
+def grouped(rows: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[Group]:
+    """Put trajectories together by group.
+
+    Args:
+        rows: verl's key ("uid_session_index"), question id and `extra_fields` of each trajectory.
+            A session of several trajectories is judged by its last.
+    """
+    questions: dict[str, str] = {}
+    last: dict[str, dict[int, tuple[int, Mapping[str, Any]]]] = defaultdict(dict)
+    for key, question, extra in rows:
+        uid, session, index = key.rsplit("_", 2)
+        questions.setdefault(uid, question)
+        if int(index) >= last[uid].get(int(session), (-1, {}))[0]:
+            last[uid][int(session)] = (int(index), extra)
+    return [
+        Group(
+            question,
+            {n: _accuracy(x) for n, (_, x) in last[uid].items() if not is_demonstration(x)},
+            sum(is_demonstration(extra) for _, extra in last[uid].values()),
+        )
+        for uid, question in questions.items()
+    ]
+
+
+def is_demonstration(extra_fields: Mapping[str, Any]) -> bool:
+    """Whether a trajectory is a demonstration that our agent loop handed out."""
+    return bool(extra_fields.get(DEMONSTRATION, False))
 
 
 class RecordingReplayBuffer(ReplayBuffer):  # type: ignore[misc]
@@ -48,6 +90,8 @@ class RecordingReplayBuffer(ReplayBuffer):  # type: ignore[misc]
 
     rollouts_per_question: int
     outcomes: list[Outcome]
+    tokens: int
+    demonstration_keys: set[str]
 
     @classmethod
     def adopt(
@@ -64,15 +108,20 @@ class RecordingReplayBuffer(ReplayBuffer):  # type: ignore[misc]
         names = list(inspect.signature(ReplayBuffer.__init__).parameters)[1:]
         recording = cls(**{name: getattr(buffer, name) for name in names})
         recording.rollouts_per_question = rollouts_per_question
-        recording.outcomes = []
+        recording.outcomes, recording.tokens = [], 0
+        recording.demonstration_keys = set()
         if poll_interval_s is not None:
             recording.poll_interval = poll_interval_s
         return recording
 
-    def take_outcomes(self) -> list[Outcome]:
-        """Outcomes since the last call, ordered by question: rollouts arrive in no fixed order."""
+    def take_outcomes(self) -> tuple[list[Outcome], int]:
+        """Outcomes since the last call, and the response tokens that were sampled for them.
+
+        Ordered by question, because rollouts arrive in no fixed order.
+        """
         outcomes, self.outcomes = self.outcomes, []
-        return sorted(outcomes, key=lambda outcome: outcome.question_id)
+        tokens, self.tokens = self.tokens, 0
+        return sorted(outcomes, key=lambda outcome: outcome.question_id), tokens
 
     def sample(
         self, global_steps: int, partition_id: str, batch_size: int
@@ -82,35 +131,32 @@ class RecordingReplayBuffer(ReplayBuffer):  # type: ignore[misc]
             global_steps=global_steps, partition_id=partition_id, batch_size=batch_size
         )
         if partition_id != "val":
-            questions = self._record(partition_id, batch.keys)
+            tags = dict(zip(batch.keys, batch.tags, strict=True))
+            questions = self._record(partition_id, tags)
             batch = in_fixed_order(batch, questions)
         return batch, metrics
 
     def _clear_groups(self, partition_id: str, uids: set[str]) -> None:
         if partition_id != "val":
-            held = self.partitions[partition_id]
-            self._record(partition_id, [key for key in held if key.split("_")[0] in uids])
+            held = self.partitions[partition_id].items()
+            self._record(partition_id, {k: tag for k, tag in held if k.split("_")[0] in uids})
         super()._clear_groups(partition_id, uids)
 
-    def _record(self, partition_id: str, keys: Sequence[str]) -> list[str]:
+    def _record(self, partition_id: str, tags: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Write down the outcomes of these trajectories' groups; name each one's question."""
-        if not keys:
+        if not tags:
             return []
         data = tq.kv_batch_get(
-            keys=list(keys), partition_id=partition_id, select_fields=["raw_prompt", "extra_fields"]
+            keys=list(tags), partition_id=partition_id, select_fields=["raw_prompt", "extra_fields"]
         )
-        groups: dict[str, tuple[str, dict[int, float]]] = {}
-        trajectories: dict[str, dict[int, int]] = defaultdict(dict)
-        rows = zip(keys, list(data["raw_prompt"]), list(data["extra_fields"]), strict=True)
-        for key, prompt, extra in rows:
-            uid, session, index = key.rsplit("_", 2)
-            _, sessions = groups.setdefault(uid, (question_id(_plain(prompt)), {}))
-            # A session of several trajectories is judged by its last.
-            if int(index) >= trajectories[uid].get(int(session), -1):
-                trajectories[uid][int(session)] = int(index)
-                sessions[int(session)] = _accuracy(_plain(extra))
+        questions = [question_id(_plain(prompt)) for prompt in list(data["raw_prompt"])]
+        extras = [_plain(extra) for extra in list(data["extra_fields"])]
+        groups = grouped(zip(tags, questions, extras, strict=True))
         self.outcomes += group_outcomes(groups, expected=self.rollouts_per_question)
-        return [groups[key.rsplit("_", 2)[0]][0] for key in keys]
+        given = {key for key, extra in zip(tags, extras, strict=True) if is_demonstration(extra)}
+        self.demonstration_keys |= given
+        self.tokens += sum(tag["response_len"] for key, tag in tags.items() if key not in given)
+        return questions
 
 
 def in_fixed_order(batch: KVBatchMeta, questions: Sequence[str]) -> KVBatchMeta:

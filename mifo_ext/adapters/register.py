@@ -25,3 +25,6 @@ wrapt.register_post_import_hook(
 wrapt.register_post_import_hook(
     _import("mifo_ext.adapters.engine"), "verl.workers.engine.fsdp.transformer_impl"
 )
+wrapt.register_post_import_hook(
+    _import("mifo_ext.adapters.agent_loop"), "verl.experimental.agent_loop.single_turn_agent_loop"
+)

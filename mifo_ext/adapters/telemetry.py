@@ -9,6 +9,7 @@ from pathlib import Path
 from mifo_ext.adapters.demonstrations import DemonstrationTokens
 from mifo_ext.core.interleave import HardExampleBuffer, waiting_age
 from mifo_ext.core.outcomes import Observation, Outcome
+from mifo_ext.core.usage import Usage
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -50,11 +51,24 @@ def buffer_metrics(
         "interleave/buffer/size": len(buffer),
         "interleave/buffer/age_mean": age.mean if age else 0.0,
         "interleave/buffer/age_max": age.oldest if age else 0,
-        "interleave/samples/rl": totals.questions,
-        "interleave/samples/sft": totals.demonstrations,
         "interleave/samples/flushes": totals.flushes,
         "interleave/samples/skipped_flushes": totals.skipped_flushes,
-        **{f"interleave/rejected/{reason}": count for reason, count in rejected.items()},
+        **rejected_metrics(rejected),
+    }
+
+
+def rejected_metrics(rejected: Mapping[str, int]) -> dict[str, float]:
+    """Why questions had no usable demonstration, each counted once since this start."""
+    return {f"interleave/rejected/{reason}": count for reason, count in rejected.items()}
+
+
+def usage_metrics(usage: Usage) -> dict[str, float]:
+    """What the run has used so far."""
+    return {
+        "interleave/samples/rl": usage.questions,
+        "interleave/samples/sft": usage.demonstrations,
+        "interleave/tokens/rollouts": usage.rollout_tokens,
+        "interleave/tokens/demonstrations": usage.demonstration_tokens,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,16 @@ from verl.single_controller.base.decorator import (
 from verl.utils import tensordict_utils as tu
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
+from mifo_ext.adapters import checkpoints
 from mifo_ext.adapters.configuration import settings_of
 from mifo_ext.adapters.hold import ParameterHold
-from mifo_ext.adapters.hold_settings import (
-    HoldReport,
-    HoldSettings,
-    SftOptimizerSettings,
-    StepReport,
-)
-from mifo_ext.adapters.losses import sft_interval_loss
+from mifo_ext.adapters.hold_settings import SftOptimizerSettings, StepReport
+from mifo_ext.adapters.losses import demonstration_loss
+from mifo_ext.adapters.mixed_loss import mixed_loss
+from mifo_ext.adapters.worker_metrics import hold_metrics, interval_metrics, phase_metrics
 from mifo_ext.core.masked_adamw import AdamWSettings
-from mifo_ext.settings import InterleaveSettings, Settings, SftSettings
+from mifo_ext.settings import IntervalSettings, PhasesSettings, Settings, SftSettings
+from mifo_ext.settings_mixed import MixedSettings
 
 
 def hold_file(folder: str, rank: int, world_size: int) -> Path:
@@ -41,6 +39,7 @@ class InterleavedWorker(ActorRolloutRefWorker):  # type: ignore[misc]
 
     settings: Settings
     hold: ParameterHold
+    loss_fn: Any
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:
@@ -58,12 +57,20 @@ class InterleavedWorker(ActorRolloutRefWorker):  # type: ignore[misc]
                 "Keep the recipe's `ray_kwargs.ray_init.runtime_env`."
             )
         self.settings = settings_of(self.config)
-        if not self.settings.enabled:
-            return
+        if isinstance(self.settings, IntervalSettings):
+            self._build_hold(self.settings)
+        if isinstance(self.settings, MixedSettings):
+            # verl's own loss and the actor's configuration it is bound to, and ours around it.
+            actor = self.loss_fn.keywords["config"]
+            self.loss_fn = partial(mixed_loss, config=actor, settings=self.settings)
+            self.actor.set_loss_fn(self.loss_fn)
+
+    def _build_hold(self, settings: IntervalSettings) -> None:
+        engine = self.actor.engine
         self.hold = ParameterHold(
             engine.module,
-            HoldSettings(**asdict(self.settings.hold)),
-            sft_optimizer(self.settings.sft, engine.optimizer, engine.optimizer_config.clip_grad),
+            settings.hold,
+            sft_optimizer(settings.sft, engine.optimizer, engine.optimizer_config.clip_grad),
             rl_optimizer=engine.optimizer,
         )
         self.begin_phase()
@@ -84,23 +91,13 @@ class InterleavedWorker(ActorRolloutRefWorker):  # type: ignore[misc]
         Returns:
             No tensors; `metrics` as a plain dict.
         """
-        assert isinstance(self.settings, InterleaveSettings)
-        sft, engine, rl_loss = self.settings.sft, self.actor.engine, self.actor.loss_fn
-        tu.assign_non_tensor(data, disable_auto_offload=True)
-        if not engine.engine_config.use_dynamic_bsz:
-            rows = tu.get(data, "mini_batch_size") // engine.get_data_parallel_size()
-            limit = engine.engine_config.micro_batch_size_per_gpu
-            tu.assign_non_tensor(data, micro_batch_size_per_gpu=micro_batch_size(rows, limit))
+        assert isinstance(self.settings, IntervalSettings)
+        engine = self.actor.engine
         with engine.train_mode():
             started = time.perf_counter()
             held = self.hold.engage()
             engaged = time.perf_counter()
-            try:
-                self.actor.set_loss_fn(partial(sft_interval_loss, settings=sft))
-                with engine.sft_interval(self.hold, sft) as interval:
-                    output = self.actor.train_mini_batch(data)
-            finally:
-                self.actor.set_loss_fn(rl_loss)
+            reports, output = self._learn(data, self.hold)
             stepped = time.perf_counter()
             self.hold.release()
             engine.optimizer_zero_grad()
@@ -108,12 +105,54 @@ class InterleavedWorker(ActorRolloutRefWorker):  # type: ignore[misc]
             ended = time.perf_counter()
         seconds = {"hold": engaged - started, "sft": stepped - engaged, "release": ended - stepped}
         metrics = {
-            "finite": [report.applied for report in interval.reports],
-            **_hold_metrics(held),
-            **_sft_metrics(interval.reports, tu.get(output, "metrics")),
+            "finite": [report.applied for report in reports],
+            **hold_metrics(held),
+            **interval_metrics(reports, output),
             **{f"interleave/seconds/{name}": value for name, value in seconds.items()},
         }
         return tu.get_tensordict(tensor_dict={}, non_tensor_dict={"metrics": metrics})
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
+    def sft_step(self, data: TensorDict) -> TensorDict:
+        """Learn demonstrations with the actor's own optimizer, as a phase of SFT alone does.
+
+        Args:
+            data: this rank's demonstrations, see `batches.sft_batch`.
+
+        Returns:
+            No tensors; `metrics` as a plain dict.
+        """
+        assert isinstance(self.settings, PhasesSettings)
+        started = time.perf_counter()
+        with self.actor.engine.train_mode():
+            _, output = self._learn(data, None)
+        seconds = time.perf_counter() - started
+        metrics = {**phase_metrics(output), "interleave/seconds/sft": seconds}
+        return tu.get_tensordict(tensor_dict={}, non_tensor_dict={"metrics": metrics})
+
+    def _learn(
+        self, data: TensorDict, hold: ParameterHold | None
+    ) -> tuple[list[StepReport], dict[str, Any]]:
+        """Verl's own loop over mini-batches with the demonstrations' loss, and RL's back after."""
+        assert isinstance(self.settings, IntervalSettings | PhasesSettings)
+        sft, engine, rl_loss = self.settings.sft, self.actor.engine, self.actor.loss_fn
+        tu.assign_non_tensor(data, disable_auto_offload=True)
+        if not engine.engine_config.use_dynamic_bsz:
+            rows = tu.get(data, "mini_batch_size") // engine.get_data_parallel_size()
+            limit = engine.engine_config.micro_batch_size_per_gpu
+            tu.assign_non_tensor(data, micro_batch_size_per_gpu=micro_batch_size(rows, limit))
+        try:
+            self.actor.set_loss_fn(partial(demonstration_loss, settings=sft))
+            with engine.sft_interval(hold, sft) as interval:
+                output = self.actor.train_mini_batch(data)
+        finally:
+            self.actor.set_loss_fn(rl_loss)
+        return interval.reports, tu.get(output, "metrics")
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def forget_moments(self) -> None:
+        """Begin the actor's optimizer anew, as between two runs; its schedule goes on."""
+        self.actor.engine.optimizer.state.clear()
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def save_hold(self, folder: str) -> None:
@@ -141,9 +180,12 @@ class InterleavedWorker(ActorRolloutRefWorker):  # type: ignore[misc]
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def publish(self, staged: str, final: str) -> None:
         """Move a whole checkpoint to its place, on whichever node its files lie."""
-        from mifo_ext.adapters.checkpoints import publish_folder
+        checkpoints.publish_folder(Path(staged), Path(final))
 
-        publish_folder(Path(staged), Path(final))
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def tidy(self, root: str, keep: int | None) -> None:
+        """Remove interrupted and old checkpoints, on whichever node they lie."""
+        checkpoints.tidy(Path(root), keep=keep)
 
 
 def sft_optimizer(
@@ -165,36 +207,3 @@ def sft_optimizer(
 def micro_batch_size(rows: int, limit: int) -> int:
     """The largest micro-batch that divides `rows`, as verl asks, and is at most RL's."""
     return max(size for size in range(1, min(rows, limit) + 1) if rows % size == 0)
-
-
-def _hold_metrics(report: HoldReport) -> dict[str, float]:
-    return {
-        "interleave/hold/held_fraction": report.held_fraction,
-        "interleave/hold/held": report.held,
-        "interleave/hold/moved": report.moved,
-        "interleave/hold/rl_update_norm": report.update_norm,
-        **({} if report.threshold is None else {"interleave/hold/threshold": report.threshold}),
-        **({} if report.jaccard is None else {"interleave/hold/jaccard": report.jaccard}),
-    }
-
-
-def _sft_metrics(reports: list[StepReport], verl_metrics: dict[str, Any]) -> dict[str, float]:
-    finite = [report for report in reports if report.applied]
-    metrics: dict[str, float] = {
-        "interleave/sft/steps": len(finite),
-        "interleave/sft/skipped_steps": len(reports) - len(finite),
-        "interleave/sft/loss": _mean(verl_metrics["loss"]),
-        "interleave/sft/tokens_kept": sum(verl_metrics["tokens_kept"]),
-        "interleave/sft/tokens": sum(verl_metrics["tokens"]),
-    }
-    if finite:
-        metrics |= {
-            "interleave/sft/gradient_norm": _mean([r.gradient_norm for r in finite]),
-            "interleave/sft/update_norm": _mean([r.update_norm for r in finite]),
-            "interleave/hold/gradient_share": _mean([r.held_gradient_share for r in finite]),
-        }
-    return metrics
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

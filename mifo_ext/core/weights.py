@@ -129,6 +129,25 @@ def weighted_nll(
     return -(weights * log_probs).sum()
 
 
+def confident(
+    weights: Float[Tensor, "*shape"], log_probs: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """Multiply each token's weight with its probability, through which no gradient flows.
+
+    Dynamic fine-tuning (DFT, arXiv 2508.05629, equation 9): -sg[p] log p, so that a token that the
+    policy finds improbable does not get the 1 / p that the gradient of log p would give it.
+
+    Args:
+        weights: the tokens' weights.
+        log_probs: log-probability of each token under the policy, temperature 1.
+
+    Returns:
+        The new weights; zero stays zero, whatever the log-probability.
+    """
+    probabilities = log_probs.detach().to(weights.dtype).exp()
+    return torch.where(weights != 0, weights * probabilities, 0.0)
+
+
 def _check_kept(kept: Tensor, response: Tensor, demonstrations: int) -> None:
     if demonstrations < 1:
         raise ValueError(

@@ -183,6 +183,12 @@ def _prompt(value: object) -> list[Message]:
     if value is None or isinstance(value, str):
         return [Message(role="user", content=(value or "").strip())]
     if isinstance(value, Sequence) and all(isinstance(message, Mapping) for message in value):
+        for message in value:
+            if not {"role", "content"} <= message.keys():
+                raise ValueError(
+                    "A message must have `role` and `content`, but has "
+                    f"{', '.join(message) or 'nothing'}."
+                )
         return [Message(role=str(m["role"]), content=str(m["content"])) for m in value]
     raise ValueError(
         f"A question must be text or a list of messages, but is {type(value).__name__}."

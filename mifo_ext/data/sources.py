@@ -11,6 +11,7 @@ from pathlib import Path
 from mifo_ext.data.columns import Row
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
+ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,28 @@ def _is_hub_id(source: str) -> bool:
     return len(parts) == 2 and all(parts) and not source.endswith(SUFFIXES) and parts[0] != "."
 
 
-def _read_file(path: Path) -> Source:
+def rows_of(path: Path) -> Iterator[Row]:
+    """Read a file's rows one by one, as plain Python values.
+
+    Args:
+        path: a .parquet, .jsonl or .json file.
+
+    Raises:
+        ValueError: for an unknown kind of file or an unreadable one.
+    """
     if path.suffix == ".parquet":
-        rows = list(_parquet_rows(path))
+        yield from _parquet_rows(path)
     elif path.suffix in SUFFIXES:
         try:
-            rows = list(_json_rows(path))
+            yield from _json_rows(path)
         except UnicodeDecodeError as error:
             raise ValueError(f"`{path.name}` must be UTF-8 text, but is not ({error}).") from error
     else:
         raise ValueError(f"`{path.name}` must end in {', '.join(SUFFIXES)}, but does not.")
+
+
+def _read_file(path: Path) -> Source:
+    rows = list(rows_of(path))
     provenance: dict[str, object] = {"file": path.name, "sha256": sha256(path), "rows": len(rows)}
     return Source(name=path.stem, rows=rows, provenance=provenance)
 
@@ -89,11 +102,11 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches(batch_size=ROWS_AT_ONCE):
+                yield from batch.to_pylist()
     except pa.ArrowInvalid as error:
         raise ValueError(f"`{path.name}` must be a parquet file, but {error}.") from error
-    for batch in table.to_batches():
-        yield from batch.to_pylist()
 
 
 def _json_rows(path: Path) -> Iterator[Row]:

@@ -7,8 +7,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from mifo_ext.adapters.hold import ParameterHold
-from mifo_ext.adapters.hold_settings import HoldSettings, SftOptimizerSettings
+from mifo_ext.adapters.hold_settings import SftOptimizerSettings
 from mifo_ext.adapters.shards import SPAN
+from tests.support.weights import held
 
 MIB = 1 << 20
 # Without an accelerator importance, history and both moments are used where they are; on one,
@@ -41,7 +42,7 @@ def module() -> torch.nn.Module:
 
 @pytest.mark.parametrize("entries", ["moved_most", "random"])
 def test_no_call_takes_more_than_64_mib_for_a_moment(module: torch.nn.Module, entries: str) -> None:
-    hold = ParameterHold(module, HoldSettings(entries=entries), SftOptimizerSettings(clip_norm=1.0))
+    hold = ParameterHold(module, held(entries=entries), SftOptimizerSettings(clip_norm=1.0))
     for _ in range(2):  # The first interval makes the host buffers; the second is measured.
         hold.begin_phase()
         with torch.no_grad():

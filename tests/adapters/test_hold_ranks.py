@@ -14,18 +14,19 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mifo_ext.adapters.hold import ParameterHold
-from mifo_ext.adapters.hold_settings import HoldSettings, SftOptimizerSettings
+from mifo_ext.adapters.hold_settings import SftOptimizerSettings
 from mifo_ext.core.freezing import unpack_bits
 from mifo_ext.core.masked_adamw import AdamWSettings
 from tests.support.distributed import run_on_ranks
 from tests.support.sharded import KINDS, plain, sharded, whole
+from tests.support.weights import held
 
 ADAMW = {"betas": (0.8, 0.9), "eps": 1e-7, "weight_decay": 0.1}
 
 
 def hold_on(module: nn.Module, **settings: Any) -> ParameterHold:
     sft = SftOptimizerSettings(adamw=AdamWSettings(**ADAMW), clip_norm=0.05)
-    return ParameterHold(module, HoldSettings(**settings), sft)
+    return ParameterHold(module, held(**settings), sft)
 
 
 def by_span(hold: ParameterHold, values: list[Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
-from mifo_ext.adapters.losses import sft_interval_loss
+from mifo_ext.adapters.losses import demonstration_loss
 from mifo_ext.core.tokens import kept_count
 from mifo_ext.settings import SftSettings
 
@@ -24,6 +24,7 @@ def settings(tokens: str, normalise: str, *, fraction: float = 0.5) -> SftSettin
         fraction=1.0 if tokens == "all" else fraction,
         normalise=normalise,  # type: ignore[arg-type]
         loss="nll",
+        entropy_coeff=0.0,
         learning_rate_ratio=1.0,
         epochs=1,
         mini_batch_size=8,
@@ -69,7 +70,7 @@ def evaluate(
     output = {"log_probs": jagged([row.log_probs for row in rows])}
     if how.tokens == "high_entropy":
         output["entropy"] = jagged([row.entropy for row in rows])
-    return sft_interval_loss(output, data, settings=how)
+    return demonstration_loss(output, data, settings=how)
 
 
 def by_hand(rows: Sequence[Row], how: SftSettings) -> torch.Tensor:

@@ -13,9 +13,11 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from mifo_ext.adapters.outcomes import (
+    Group,
     RecordingReplayBuffer,
     _accuracy,
     group_outcomes,
+    grouped,
     in_fixed_order,
     question_id,
 )
@@ -46,14 +48,19 @@ def test_questions_share_a_name_only_if_they_are_the_same(
     assert (question_id(one) == question_id(other)) == (one == other)
 
 
+def extra(accuracy: float, **more: object) -> dict[str, object]:
+    return {"reward_extra_info": {"acc": accuracy}, **more}
+
+
 def test_right_rollouts_are_counted_by_group() -> None:
     outcomes = group_outcomes(
-        {
-            "uid-a": ("easy", {0: 1.0, 1: 1.0, 2: 0.0}),
-            "uid-b": ("incomplete", {1: 0.0}),
+        [
+            Group("easy", {0: 1.0, 1: 1.0, 2: 0.0}),
+            Group("incomplete", {1: 0.0}),
             # Partly right is not right.
-            "uid-c": ("hard", {0: 0.0, 1: 0.5, 2: 0.999}),
-        },
+            Group("hard", {0: 0.0, 1: 0.5, 2: 0.999}),
+            Group("taught", {1: 1.0, 2: 0.0}, demonstrations=1),
+        ],
         expected=3,
     )
 
@@ -61,11 +68,31 @@ def test_right_rollouts_are_counted_by_group() -> None:
         Outcome("easy", correct=2, received=3, expected=3),
         Outcome("incomplete", correct=0, received=1, expected=3),
         Outcome("hard", correct=0, received=3, expected=3),
+        Outcome("taught", correct=1, received=2, expected=2),
     ]
 
 
+def test_trajectories_are_put_together_by_group_and_session() -> None:
+    rows = [
+        ("a_1_0", "q", extra(0.0)),
+        ("b_0_0", "r", extra(1.0)),
+        # A session of two trajectories: the last one counts, whatever order they come in.
+        ("a_0_1", "q", extra(1.0)),
+        ("a_0_0", "q", extra(0.0)),
+    ]
+
+    assert grouped(rows) == [Group("q", {1: 0.0, 0: 1.0}), Group("r", {0: 1.0})]
+
+
+def test_a_demonstration_is_no_rollout_however_right_it_is() -> None:
+    rows = [("a_0_0", "q", extra(1.0, demonstration=True)), ("a_1_0", "q", extra(0.0))]
+
+    assert grouped(rows) == [Group("q", {1: 0.0}, demonstrations=1)]
+
+
 def test_the_same_question_twice_in_a_batch_is_two_groups() -> None:
-    outcomes = group_outcomes({"a": ("q", {0: 1.0}), "b": ("q", {0: 0.0})}, expected=1)
+    groups = grouped([("a_0_0", "q", extra(1.0)), ("b_0_0", "q", extra(0.0))])
+    outcomes = group_outcomes(groups, expected=1)
 
     assert [(o.question_id, o.correct) for o in outcomes] == [("q", 1), ("q", 0)]
 
@@ -113,8 +140,12 @@ def test_outcomes_are_taken_once_in_the_order_of_the_questions() -> None:
     )
     recording.outcomes = [Outcome(name, 0, 2, 2) for name in ("c", "a", "b")]
 
-    assert [outcome.question_id for outcome in recording.take_outcomes()] == ["a", "b", "c"]
-    assert recording.take_outcomes() == []
+    recording.tokens = 7
+
+    outcomes, tokens = recording.take_outcomes()
+
+    assert ([outcome.question_id for outcome in outcomes], tokens) == (["a", "b", "c"], 7)
+    assert recording.take_outcomes() == ([], 0)
 
 
 def test_a_batch_is_ordered_by_question_and_session_whatever_order_it_came_in() -> None:

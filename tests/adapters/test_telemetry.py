@@ -13,9 +13,11 @@ from mifo_ext.adapters.telemetry import (
     fresh_metrics_file,
     observation_metrics,
     outcome_metrics,
+    usage_metrics,
 )
 from mifo_ext.core.interleave import HardExampleBuffer
 from mifo_ext.core.outcomes import Outcome
+from mifo_ext.core.usage import Usage
 
 STEP = [
     Outcome("easy", correct=4, received=4, expected=4),
@@ -66,13 +68,22 @@ def test_the_buffer_logs_its_size_age_and_what_was_used_so_far() -> None:
 
     assert metrics["interleave/buffer/size"] == 1
     assert metrics["interleave/buffer/age_mean"] == metrics["interleave/buffer/age_max"] == 2
-    assert metrics["interleave/samples/rl"] == 5
-    assert metrics["interleave/samples/sft"] == 0
     assert metrics["interleave/rejected/no_demonstration"] == 1
     buffer.take()
     emptied = buffer_metrics(buffer, {}, step=5)
     assert emptied["interleave/buffer/age_max"] == 0
-    assert emptied["interleave/samples/sft"] == emptied["interleave/samples/flushes"] == 1
+    assert emptied["interleave/samples/flushes"] == 1
+
+
+def test_every_recipe_logs_what_it_used() -> None:
+    usage = Usage().plus(questions=32, rollout_tokens=900).plus(questions=32, demonstrations=4)
+
+    assert usage_metrics(usage) == {
+        "interleave/samples/rl": 64,
+        "interleave/samples/sft": 4,
+        "interleave/tokens/rollouts": 900,
+        "interleave/tokens/demonstrations": 0,
+    }
 
 
 def test_demonstration_lengths() -> None:

@@ -26,6 +26,9 @@ def strike(moment: str, step: int, root: Path) -> None:
 
 
 def _trainer(module: Any) -> None:
+    from mifo_ext.adapters import checkpoints
+    from mifo_ext.adapters.method_intervals import Intervals
+
     trainer = module.InterleavedTrainer
 
     def after_rollouts(wrapped: Any, self: Any, args: Any, kwargs: Any) -> Any:
@@ -34,17 +37,17 @@ def _trainer(module: Any) -> None:
 
     def before_tracker(wrapped: Any, self: Any, args: Any, kwargs: Any) -> Any:
         path = Path(args[0])
-        if path.name == module.checkpoints.TRACKER:
+        if path.name == checkpoints.TRACKER:
             strike("before_tracker", int(args[1]), path.parent)
         return wrapped(*args, **kwargs)
 
     def before_flush(wrapped: Any, self: Any, args: Any, kwargs: Any) -> Any:
-        strike("before_flush", self.global_steps, self.root)
+        strike("before_flush", self.trainer.global_steps, self.trainer.root)
         return wrapped(*args, **kwargs)
 
     wrapt.wrap_function_wrapper(trainer, "_compute_old_log_prob", after_rollouts)
-    wrapt.wrap_function_wrapper(trainer, "_sft_interval", before_flush)
-    wrapt.wrap_function_wrapper(module.checkpoints, "write_atomically", before_tracker)
+    wrapt.wrap_function_wrapper(Intervals, "_sft_interval", before_flush)
+    wrapt.wrap_function_wrapper(checkpoints, "write_atomically", before_tracker)
 
 
 def _worker(module: Any) -> None:

@@ -7,12 +7,9 @@ dies four ways on the way. What these two end with must be the same bytes.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,72 +19,30 @@ import torch
 
 from mifo_ext import world
 from mifo_ext.adapters.processes import marked_processes
+from tests.support.launch import LAUNCH_S, WORLD, Launch
 
-REPOSITORY = Path(__file__).parents[2]
-WORLD = Path(os.environ.get("MIFO_WORLD", REPOSITORY / "world"))
 STEPS, BUFFER = 12, 16
-LAUNCH_S = 900
-"""A whole launch takes 100 to 150 s on two free cores; a busy machine gets its time."""
 
 pytestmark = pytest.mark.slow
 
 
-@dataclass
-class Command:
-    """The run's command in a folder of its own, with the rollouts that all its twins share."""
+class Command(Launch):
+    """`+recipe=mifo`, short, with the rollouts of every step kept for, or given by, its twins."""
 
-    root: Path
-    rollouts: Path
-
-    def start(self, *, fault: str = "") -> subprocess.Popen[bytes]:
-        """Launch it; its output goes to `root/log.txt`."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        environment = {
-            **os.environ,
-            "MIFO_WORLD": str(WORLD),
-            "MIFO_TEST_FAULT": fault,
-            "PYTHONPATH": str(Path(__file__).parent),
-        }
-        with (self.root / "log.txt").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "verl.trainer.main_ppo", *self.overrides()],
-                cwd=self.root,
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    def overrides(self) -> list[str]:
-        """`+recipe=mifo`, short, with the rollouts of every step kept and replayed."""
-        return [
+    def __init__(self, root: Path, rollouts: Path) -> None:
+        self.rollouts = rollouts
+        words = [
             "+recipe=mifo",
-            f"trainer.default_local_dir={self.root}",
             f"interleave.buffer_size={BUFFER}",
             f"trainer.total_training_steps={STEPS}",
             "trainer.save_freq=4",
             f"trainer.test_freq={STEPS}",
             "skip.rollout_tq.enable=true",
-            f"skip.rollout_tq.dump_dir={self.rollouts}",
+            f"skip.rollout_tq.dump_dir={rollouts}",
             f"skip.rollout_tq.steps={list(range(1, STEPS + 1))}",
             "ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES=faults",
         ]
-
-    def run(self, *, fault: str = "") -> int:
-        """Launch it and wait for its end."""
-        return self.start(fault=fault).wait(timeout=LAUNCH_S)
-
-    def log(self) -> str:
-        """What it printed so far."""
-        return (self.root / "log.txt").read_text(encoding="utf-8", errors="replace")
-
-    def metrics(self) -> dict[int, dict[str, float]]:
-        """What it logged by step; a replayed step's later entry counts."""
-        steps: dict[int, dict[str, float]] = {}
-        for file in [*sorted(self.root.glob("metrics-*.jsonl")), self.root / "metrics.jsonl"]:
-            for line in file.read_text().splitlines():
-                entry = json.loads(line)
-                steps.setdefault(entry["step"], {}).update(entry["data"])
-        return steps
+        super().__init__(root, words, {"PYTHONPATH": str(Path(__file__).parent)})
 
     def state(self) -> dict[str, Any]:
         """The buffer and counts at the end."""
@@ -126,7 +81,7 @@ def struck(through: Command) -> Command:
     """Its twin, which dies after rollouts, in SFT, before the tracker, and by SIGTERM."""
     command = Command(through.root.parent / "struck", through.rollouts)
     for fault in ("in_sft:0", "before_tracker:4", "after_rollouts:6"):
-        assert command.run(fault=fault) != 0, f"{fault} did not end the run"
+        assert command.run(MIFO_TEST_FAULT=fault) != 0, f"{fault} did not end the run"
         assert (command.root / f"fault-{fault.split(':')[0]}").exists(), command.log()[-4000:]
         _wait_for_silence(command.root)
 

@@ -1,31 +1,29 @@
-"""The documentation says what the code does: links, names, settings, metrics, recipes, commands."""
+"""The documentation says what the code does: links, names, recipes, commands, examples.
 
-import ast
-import fnmatch
+`test_docs_configuration` looks at the configuration page.
+"""
+
 import importlib.util
 import re
 import sys
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
-import yaml
 from omegaconf import OmegaConf
 
-from mifo_ext import cli, settings
+from mifo_ext import cli
+from mifo_ext.adapters.checks_rl import GROUP_ESTIMATORS
 from mifo_ext.core import importance, tokens
-from tests.support.pages import anchors, blocks, commands, defined_in, flat, links, rows, shown
-from tests.support.runs import composed
+from mifo_ext.hydra_plugin import names
+from tests.support.pages import anchors, blocks, commands, defined_in, flat, links, rows
+from tests.support.runs import ROOT, configuration, file_of
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("recipe/**/*.md"), ROOT / "README.md"])
-RECIPES = sorted(path.stem for path in (ROOT / "configs/recipe").glob("*.yaml"))
-PAPER_SCALES = ("math_1p5b", "math_7b")
-CONFIGURATION = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+RECIPES = names("recipe")
 EXTENDING = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 
 
@@ -40,11 +38,15 @@ def training_commands() -> list[list[str]]:
 
 
 @cache
-def configuration(*words: str) -> dict[str, Any]:
-    """What verl is given, references unresolved, without Hydra's own part."""
-    config = OmegaConf.to_container(composed(*words), resolve=False)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items() if key != "hydra"}
+def loaded(path: str) -> ModuleType:
+    """A script, as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[Path(path).stem] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -70,62 +72,6 @@ def test_the_decisions_are_numbered_without_a_gap() -> None:
     assert len(numbers) >= 20
 
 
-def test_the_configuration_page_has_every_setting_and_no_other() -> None:
-    groups = {
-        "": settings.InterleaveSettings,
-        "sft.": settings.SftSettings,
-        "hold.": settings.HoldSettings,
-    }
-    known = {f"interleave.{p}{field.name}" for p, kind in groups.items() for field in fields(kind)}
-    known -= {"interleave.sft", "interleave.hold"}
-    written = [row[0] for row in rows(CONFIGURATION, header="| key | mifo")]
-    assert sorted(written) == sorted(known)
-
-
-def test_the_configuration_page_names_every_choice() -> None:
-    choices = {row[0]: row[2] for row in rows(CONFIGURATION, header="| key | mifo")}
-    for key, kind in {
-        "sft.tokens": settings.Tokens,
-        "sft.normalise": settings.Normalise,
-        "sft.loss": settings.Loss,
-        "sft.moments": settings.Moments,
-        "hold.entries": settings.Entries,
-        "hold.mode": settings.Mode,
-    }.items():
-        assert tuple(choices[f"interleave.{key}"].split(", ")) == get_args(kind)
-
-
-def test_the_configuration_page_shows_mifos_values() -> None:
-    values = flat(configuration("+recipe=mifo", "scale=math_7b"))
-    for key, value, *_ in rows(CONFIGURATION, header="| key | mifo"):
-        assert shown(values, key) == value, key
-
-
-def logged_names() -> set[str]:
-    """Metric names in the code, with * where a part is filled in."""
-    names = set()
-    for file in ("telemetry", "worker", "trainer"):
-        source = (ROOT / f"mifo_ext/adapters/{file}.py").read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(source)):
-            parts: list[Any] = node.values if isinstance(node, ast.JoinedStr) else [node]
-            text = "".join(
-                str(part.value) if isinstance(part, ast.Constant) else "*" for part in parts
-            )
-            if text.startswith("interleave/") and not text.endswith(("/", "_")):
-                names.add(text)
-    return names
-
-
-def test_the_configuration_page_has_every_metric_and_no_other() -> None:
-    written = [row[0] for row in rows(CONFIGURATION, header="| metric |")]
-    ours = {name for name in written if name.startswith("interleave/")}
-    code = logged_names()
-    assert len(written) == len(set(written))
-    assert [name for name in sorted(code) if not fnmatch.filter(ours, name)] == []
-    stray = {name for name in ours if not any(fnmatch.fnmatch(name, known) for known in code)}
-    assert stray == set()
-
-
 def test_every_recipe_has_its_page_and_its_row_and_no_other_has() -> None:
     folders = sorted(path.parent.name for path in (ROOT / "recipe").glob("*/README.md"))
     table = (ROOT / "recipe/README.md").read_text(encoding="utf-8")
@@ -134,41 +80,62 @@ def test_every_recipe_has_its_page_and_its_row_and_no_other_has() -> None:
     assert set(re.findall(r"\+recipe=(\w+)`", table)) == set(RECIPES)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_page_lists_exactly_what_differs_from_the_parent(
-    recipe: str,
-) -> None:
-    source = yaml.safe_load((ROOT / f"configs/recipe/{recipe}.yaml").read_text(encoding="utf-8"))
-    defaults = source.pop("defaults")
-    parent = defaults[0] if isinstance(defaults[0], str) else "verl"
-    if parent == "verl":  # a scale lies between; what counts is what the file itself says
-        before, after = flat(configuration()), flat(source)
-    else:
-        before, after = (
-            flat(configuration(f"+recipe={parent}")),
-            flat(configuration(f"+recipe={recipe}")),
-        )
-    keys = before.keys() & after.keys() if parent == "verl" else before.keys()
-    differences = {
-        key: [shown(before, key), shown(after, key)]
-        for key in keys | after.keys()
-        if shown(before, key) != shown(after, key)
-    }
-    page = (ROOT / f"recipe/{recipe}/README.md").read_text(encoding="utf-8")
-    written = {row[0]: row[1:] for row in rows(page, header=f"| key | {parent} | {recipe} |")}
-    assert written == differences
+def test_results_on_the_recipes_pages_are_those_of_the_comparison() -> None:
+    results = (ROOT / "docs/results/demo_compare.md").read_text(encoding="utf-8")
+    columns = re.findall(r"^\| skill \| level \| before \| (.*) \|$", results, re.M)[0].split(" | ")
+    _, _, before, *after = re.findall(r"^\| (code \| 3.5 .*) \|$", results, re.M)[0].split(" | ")
+    values = dict(zip(columns, after, strict=True))
+    measured = {recipe: values[recipe] for recipe in RECIPES if recipe in values}
+    table = (ROOT / "recipe/README.md").read_text(encoding="utf-8")
+    assert {"grpo", "mifo"} <= measured.keys()
+    for recipe, value in measured.items():
+        assert f"+recipe={recipe}` | `code` {before} → {value} % |" in table
+        page = (ROOT / f"recipe/{recipe}/README.md").read_text(encoding="utf-8")
+        assert f"from {before} to {value} % right on held-out questions" in " ".join(page.split())
+    assert table.count("| not measured yet |") == len(RECIPES) - len(measured)
+
+
+def test_the_recipes_page_says_which_algorithms_groups_with_a_demonstration_take() -> None:
+    page = (ROOT / "recipe/README.md").read_text(encoding="utf-8")
+    (*_, written), *_ = rows(page, header="| word |")
+    estimators = {word: file_of("rl", word)["algorithm"]["adv_estimator"] for word in names("rl")}
+    usable = {word for word, estimator in estimators.items() if estimator in GROUP_ESTIMATORS}
+    assert set(written.split(", ")) == usable
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_page_shows_the_settings_at_the_papers_scales(
-    recipe: str,
-) -> None:
-    page = (ROOT / f"recipe/{recipe}/README.md").read_text(encoding="utf-8")
-    values = [flat(configuration(f"+recipe={recipe}", f"scale={scale}")) for scale in PAPER_SCALES]
-    written = rows(page, header=f"| key | {' | '.join(PAPER_SCALES)} |")
-    assert len(written) > 10
-    for key, *cells in written:
-        assert cells == [shown(one, key) for one in values], key
+def test_a_recipe_pages_tables_are_those_of_its_configuration(recipe: str) -> None:
+    script = loaded("scripts/recipe_pages.py")
+    page = script.page_of(recipe)
+    text = page.read_text(encoding="utf-8")
+    assert script.with_tables(text, recipe) == text, f"{name_of(page)} is stale: run `make pages`"
+
+
+def test_a_page_has_the_settings_and_where_they_differ_from_the_parents() -> None:
+    script = loaded("scripts/recipe_pages.py")
+    assert script.differences("mifo_no_history") == [
+        ["interleave.recipe", "mifo", "mifo_no_history"],
+        ["interleave.hold.decay", "0.5", "0.0"],
+    ]
+    # The first recipe's parent is verl; of a group's file the keys count as its own.
+    first = {key: values for key, *values in script.differences("grpo")}
+    assert first["actor_rollout_ref.rollout.n"] == ["1", "8"]
+    assert first["algorithm.adv_estimator"] == ["gae", "grpo"]
+    assert "algorithm.use_kl_in_reward" not in first
+    shown_there = {key: values for key, *values in script.settings("relift")}
+    assert shown_there["interleave.buffer_size"] == ["128", "128"]
+    assert shown_there["actor_rollout_ref.model.path"][1] == "models/qwen2.5-math-7b-16k"
+    assert "interleave.sft.clip_norm" not in shown_there
+
+
+def test_making_tables_leaves_the_prose_alone_and_mends_what_is_stale() -> None:
+    script = loaded("scripts/recipe_pages.py")
+    text = script.page_of("mifo_no_history").read_text(encoding="utf-8")
+    stale = text.replace("| `interleave.hold.decay` | `0.5` | `0.0` |\n", "")
+    assert stale != text
+    assert script.with_tables(stale, "mifo_no_history") == text
+    with pytest.raises(ValueError, match="must have a table below `## Difference from mifo`"):
+        script.with_tables(text.replace("## Difference", "## Differences"), "mifo_no_history")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -205,6 +172,25 @@ def test_the_recipe_of_extending_is_found_in_its_own_folder(
         assert node["sft"]["tokens"] == "high_entropy"
 
 
+def test_an_rl_algorithm_of_ones_own_is_found_beside_the_recipes(tmp_path: Path) -> None:
+    said = {
+        "algorithm.adv_estimator": "rloo",
+        "actor_rollout_ref.actor.policy_loss.loss_mode": "gspo",
+    }
+    assert all(f"`{key}`" in EXTENDING for key in said)
+    (tmp_path / "rl").mkdir()
+    text = OmegaConf.to_yaml(OmegaConf.from_dotlist([f"{k}={v}" for k, v in said.items()]))
+    (tmp_path / "rl/my_rl.yaml").write_text(f"# @package _global_\n{text}")
+    where = f"hydra.searchpath=[file://{tmp_path}]"
+
+    for recipe in ("mifo", "luffy"):
+        values = flat(configuration(f"+recipe={recipe}", "rl=my_rl", where))
+        assert said.items() <= values.items()
+        # verl's, not those of the algorithm that it replaces.
+        assert values["actor_rollout_ref.actor.loss_agg_mode"] == "token-mean"
+        assert values["actor_rollout_ref.actor.clip_ratio"] == 0.2
+
+
 def test_every_mifo_command_is_understood() -> None:
     found = [words for page in PAGES for words in commands(page, "mifo")]
     complete = [words for words in found if len(words) > 2]
@@ -229,19 +215,8 @@ def test_the_examples_of_extending_work() -> None:
     assert kept.tolist() == [False, True, True, False, False, True]
 
 
-def benchmark() -> ModuleType:
-    file = ROOT / "benchmarks/gradient_mask_gap.py"
-    spec = importlib.util.spec_from_file_location("gradient_mask_gap", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gradient_mask_gap"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_measured_gap_is_what_the_script_measures() -> None:
-    script = benchmark()
+    script = loaded("benchmarks/gradient_mask_gap.py")
     text = (ROOT / "docs/results/gradient_mask_gap.md").read_text(encoding="utf-8")
     cases = {
         (case.mode, case.moments, f"{case.weight_decay:g}", str(case.sft_steps), f"{case.lr:g}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import zipfile
@@ -10,29 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError
 
+from mifo_ext.adapters.checks import configuration_problems
+from mifo_ext.adapters.checks_rl import GROUP_ESTIMATORS
 from mifo_ext.hydra_plugin import default_scale, names
-from mifo_ext.settings import parse_settings
-from tests.support.runs import composed
+from mifo_ext.settings_reader import parse_settings
+from tests.support.runs import ROOT, composed, file_of, parent_of
 
-ROOT = Path(__file__).parents[2]
 RECIPES, SCALES = names("recipe"), names("scale")
-SCALE_FILES = [path.stem for path in sorted((ROOT / "configs/scale").glob("*.yaml"))]
+GROUPS = ("recipe", "scale", "rl", "sft_loss", "demos")
+KINDS = {"grpo": "rl", "mifo": "intervals", "sft_then_rl": "phases", "luffy": "mixed"}
+"""A recipe of each kind; a group's words are the same to all of a kind."""
 
 
-def file_of(group: str, name: str) -> dict[str, Any]:
-    loaded = yaml.safe_load((ROOT / "configs" / group / f"{name}.yaml").read_text())
-    assert isinstance(loaded, dict)
-    return loaded
-
-
-def parent_of(recipe: str) -> str | None:
-    defaults = file_of("recipe", recipe).get("defaults", [])
-    return next((name for name in defaults if isinstance(name, str) and name != "_self_"), None)
+def files_of(group: str) -> list[str]:
+    return [path.stem for path in sorted((ROOT / "configs" / group).glob("*.yaml"))]
 
 
 def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -53,7 +49,12 @@ def recipes() -> dict[str, DictConfig]:
 
 
 def test_the_recipes_of_the_method_are_there() -> None:
-    assert {"grpo", "interleave", "mifo", "mifo_no_history"} <= set(RECIPES)
+    assert set(RECIPES) == {
+        *("grpo", "sft", "sft_then_rl", "rl_then_sft"),
+        *("interleave", "interleave_entropy", "interleave_hold", "relift"),
+        *("mifo", "mifo_no_history", "mifo_gradient_mask"),
+        *("luffy", "srft", "hpt", "chord"),
+    }
     assert {"cpu_tiny", "one_gpu", "math_1p5b", "math_7b"} <= set(SCALES)
 
 
@@ -130,15 +131,94 @@ def test_a_mistyped_key_of_the_recipe_is_refused() -> None:
     assert isinstance(error.value.__cause__, ConfigAttributeError)
 
 
-def test_recipes_and_scales_set_different_keys() -> None:
-    by_recipe = {key for name in RECIPES for key, _ in leaves(file_of("recipe", name))}
-    by_scale = {key for name in SCALE_FILES for key, _ in leaves(file_of("scale", name))}
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(GROUPS, 2)))
+def test_groups_set_different_keys(one: str, other: str) -> None:
+    keys, others = (
+        {key for name in files_of(group) for key, _ in leaves(file_of(group, name))}
+        for group in (one, other)
+    )
 
-    assert not by_recipe & by_scale
+    assert keys
+    assert not keys & others
     # Nor a whole node on one side and a part of it on the other.
-    for one in by_recipe:
-        assert not [other for other in by_scale if f"{other}.".startswith(f"{one}.")]
-        assert not [other for other in by_scale if f"{one}.".startswith(f"{other}.")]
+    for key in keys:
+        assert not [theirs for theirs in others if f"{theirs}.".startswith(f"{key}.")]
+        assert not [theirs for theirs in others if f"{key}.".startswith(f"{theirs}.")]
+
+
+def kind_of(recipe: str) -> str:
+    return str(KINDS.get(recipe) or composed(f"+recipe={recipe}").interleave.kind)
+
+
+# A recipe of each kind takes every word in the fast tests, the others one of each group.
+@pytest.mark.parametrize(
+    ("recipe", "word"),
+    [
+        pytest.param(recipe, word, marks=() if fast else pytest.mark.slow)
+        for recipe in RECIPES
+        for word in names("rl")
+        for fast in [recipe in KINDS or word == "rloo"]
+    ],
+)
+def test_a_recipe_takes_every_rl_algorithm_that_its_kind_can_use(recipe: str, word: str) -> None:
+    config = composed(f"+recipe={recipe}", f"rl={word}")
+
+    # What another algorithm set, the recipe's own included, is gone: the file's values are there.
+    values = dict(leaves(OmegaConf.to_container(config, resolve=False)))  # type: ignore[arg-type]
+    for key, value in leaves(file_of("rl", word)):
+        assert values[key] == value, key
+    bounds = config.actor_rollout_ref.actor.clip_ratio_high
+    assert (bounds > 1) == (word == "grpo_unclipped")
+    usable = config.interleave.kind != "mixed" or config.algorithm.adv_estimator in GROUP_ESTIMATORS
+    problems = configuration_problems(config)
+    assert len(problems) == (0 if usable else 1), problems
+    assert usable or "algorithm.adv_estimator" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("group", "word", "more"),
+    [
+        ("sft_loss", "nll", ()),
+        ("sft_loss", "dft", ()),
+        ("demos", "dataset", ()),
+        ("demos", "file", ("interleave.demonstrations.file=solutions.jsonl",)),
+        (
+            "demos",
+            "server",
+            (
+                "interleave.demonstrations.server.url=http://teacher:8000/v1",
+                "interleave.demonstrations.server.model=large",
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(one, marks=() if one in KINDS else pytest.mark.slow) for one in RECIPES],
+)
+def test_a_recipe_takes_the_words_that_its_kind_knows_and_no_other(
+    recipe: str, group: str, word: str, more: tuple[str, ...]
+) -> None:
+    known = {"rl": (), "mixed": ("demos",)}.get(kind_of(recipe), ("sft_loss", "demos"))
+    if group not in known:
+        with pytest.raises(ConfigCompositionException, match=f"Could not override '{group}'"):
+            composed(f"+recipe={recipe}", f"{group}={word}", *more)
+        return
+
+    config = composed(f"+recipe={recipe}", f"{group}={word}", *more)
+
+    assert configuration_problems(config) == []
+    node = (
+        config.interleave.sft.loss
+        if group == "sft_loss"
+        else config.interleave.demonstrations.source
+    )
+    assert node == word
+
+
+def test_every_word_of_a_group_is_tried() -> None:
+    assert [*names("sft_loss"), *names("demos")] == ["dft", "nll", "dataset", "file", "server"]
+    assert {kind_of(recipe) for recipe in RECIPES} == set(KINDS.values())
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if parent_of(recipe)])
@@ -204,9 +284,12 @@ def test_a_wheel_carries_every_configuration_and_the_guard(tmp_path: Path) -> No
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
 
-    for group in ("recipe", "scale"):
-        for file in (ROOT / "configs" / group).glob("*.yaml"):
-            assert f"mifo_ext/configs/{group}/{file.name}" in packed
+    for group in GROUPS:
+        for name in files_of(group):
+            assert f"mifo_ext/configs/{group}/{name}.yaml" in packed
+    assert {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()} - {
+        "__pycache__"
+    } == set(GROUPS)
     for file in (ROOT / "mifo_ext").rglob("*.yaml"):
         assert str(file.relative_to(ROOT)) in packed
     assert "hydra_plugins/mifo_ext_guard.py" in packed

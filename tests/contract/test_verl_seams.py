@@ -31,6 +31,7 @@ TRAINER = "verl.trainer.ppo.v1.trainer_base:PPOTrainer"
 BUFFER = "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer"
 ENGINE = "verl.workers.engine.fsdp.transformer_impl:FSDPEngineWithLMHead"
 WORKERS = "verl.workers.engine_workers"
+LOOP = "verl.experimental.agent_loop"
 TENSORS = "verl.utils.tensordict_utils"
 FSDP1 = "torch.distributed.fsdp._init_utils"
 
@@ -42,11 +43,33 @@ SEAMS = {
     f"{TRAINER}._init_resource_pool_mgr": "self",
     f"{TRAINER}.fit": "self agent_loop_manager",
     f"{TRAINER}.step": "self metrics timing_raw",
+    f"{TRAINER}._next_train_batch": "self num_prompts",
+    f"{TRAINER}._submit_batch_to_rollout": "self batch",
+    f"{TRAINER}._compute_old_log_prob": "self batch metrics",
+    f"{TRAINER}._compute_advantage": "self batch metrics",
+    f"{TRAINER}._compute_metrics": "self batch metrics timing_raw global_steps epoch",
+    f"{TRAINER}._log_rollout_data": "self batch timing_raw rollout_data_dir",
+    f"{TRAINER}._val_metrics_update": (
+        "self data_sources sample_uids reward_extra_infos_dict sample_turns expected_acc_counts"
+    ),
     f"{TRAINER}._save_checkpoint": "self",
     f"{TRAINER}._load_checkpoint": "self",
     "verl.trainer.ppo.v1.trainer_sync:PPOTrainerSync.on_step_end": "self",
     f"{BUFFER}.sample": "self global_steps partition_id batch_size",
     f"{BUFFER}._clear_groups": "self partition_id uids",
+    f"{LOOP}.agent_loop:register": "agent_name",
+    f"{LOOP}.agent_loop:AgentLoopBase.ct_build_initial_tokens": (
+        "self messages tools images videos audios mm_inputs_out"
+    ),
+    f"{LOOP}.agent_loop:AgentLoopBase._get_mm_processor_kwargs": "self audio_data",
+    f"{LOOP}.single_turn_agent_loop:SingleTurnAgentLoop.run": "self sampling_params priority kwargs",
+    "verl.workers.utils.losses:ppo_loss": "config model_output data dp_group",
+    "verl.trainer.ppo.core_algos:agg_loss": (
+        "loss_mat loss_mask loss_agg_mode dp_size batch_num_tokens global_batch_size "
+        "loss_scale_factor"
+    ),
+    "verl.workers.utils.padding:no_padding_2_padding": "tensor data",
+    "verl.utils.debug.metrics:calculate_debug_metrics": "data",
     f"{WORKERS}:ActorRolloutRefWorker.init_model": "self",
     f"{WORKERS}:TrainingWorker.train_mini_batch": "self data",
     f"{WORKERS}:TrainingWorker.set_loss_fn": "self loss_fn",

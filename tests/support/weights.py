@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from mifo_ext.adapters.hold import ParameterHold
-from mifo_ext.adapters.hold_settings import HoldReport, HoldSettings, SftOptimizerSettings
+from mifo_ext.adapters.hold_settings import HoldReport, SftOptimizerSettings
 from mifo_ext.core.masked_adamw import AdamWSettings
+from mifo_ext.settings import HoldSettings
 
 ADAMW = AdamWSettings(betas=(0.8, 0.9), eps=1e-7, weight_decay=0.1)
 
@@ -32,6 +33,12 @@ class Weights(nn.Module):
             self.get_parameter(name).grad = torch.tensor(gradient)
 
 
+def held(**changes: Any) -> HoldSettings:
+    """MIFO's settings of the hold, with some changed."""
+    mifo = {"entries": "moved_most", "fraction": 0.5, "decay": 0.5, "mode": "exact", "seed": 0}
+    return HoldSettings(**{**mifo, **changes})
+
+
 def hold_on(
     module: nn.Module,
     *,
@@ -41,7 +48,7 @@ def hold_on(
     **settings: Any,
 ) -> ParameterHold:
     sft = SftOptimizerSettings(adamw=ADAMW, clip_norm=clip_norm, moments=moments)
-    return ParameterHold(module, HoldSettings(**settings), sft, rl_optimizer=rl_optimizer)
+    return ParameterHold(module, held(**settings), sft, rl_optimizer=rl_optimizer)
 
 
 def phase(hold: ParameterHold, module: Weights, **changes: list[float]) -> HoldReport:

@@ -1,0 +1,1 @@
+"""One file per place that demonstrations come from."""

@@ -1,0 +1,148 @@
+"""Writes the two tables of every recipe's page anew, from the composed configurations.
+
+    PYTHONPATH=. python scripts/recipe_pages.py
+
+Everything else on a page is prose, and stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mifo_ext.hydra_plugin import names
+from tests.support.pages import NOT_THERE, flat, shown
+from tests.support.runs import ROOT, configuration, file_of, parent_of
+
+SCALES = ("math_1p5b", "math_7b")
+"""The paper's."""
+
+SETTINGS = "Settings at 1.5B and 7B"
+VERLS_DEFAULTS = "verl's defaults"
+VERLS_KEYS = [
+    "actor_rollout_ref.model.path",
+    "data.train_files",
+    "data.train_batch_size",
+    "actor_rollout_ref.rollout.n",
+    "actor_rollout_ref.rollout.temperature",
+    "actor_rollout_ref.actor.ppo_mini_batch_size",
+    "data.max_prompt_length",
+    "data.max_response_length",
+    "algorithm.adv_estimator",
+    "algorithm.norm_adv_by_std_in_grpo",
+    "actor_rollout_ref.actor.clip_ratio",
+    "actor_rollout_ref.actor.loss_agg_mode",
+    "actor_rollout_ref.actor.entropy_coeff",
+    "actor_rollout_ref.actor.optim.lr",
+    "actor_rollout_ref.actor.optim.weight_decay",
+    "actor_rollout_ref.actor.optim.clip_grad",
+    "trainer.total_epochs",
+    "trainer.n_gpus_per_node",
+]
+"""verl's keys that a page shows, in its order; of the recipe's own node all that say something."""
+
+UNREAD = {
+    "rl": ["interleave.sft."],
+    "intervals": [],
+    "phases": ["interleave.sft.epochs"],
+    "mixed": ["interleave.sft."],
+}
+"""A scale gives every recipe its SFT batches: what a kind does not read of them."""
+
+Row = Sequence[str]
+
+
+def page_of(recipe: str) -> Path:
+    """Where a recipe is described."""
+    return ROOT / "recipe" / recipe / "README.md"
+
+
+def with_tables(text: str, recipe: str) -> str:
+    """A page's text with its tables as the configurations are now.
+
+    Raises:
+        ValueError: if the page has not the headings, or no table below one of them.
+    """
+    parent = parent_of(recipe)
+    difference = f"Difference from {parent or VERLS_DEFAULTS}"
+    text = _replaced(text, SETTINGS, ["key", *SCALES], settings(recipe))
+    return _replaced(text, difference, ["key", parent or "verl", recipe], differences(recipe))
+
+
+def settings(recipe: str) -> list[Row]:
+    """What a recipe sets at the paper's scales: key, and value at each."""
+    values = [flat(configuration(f"+recipe={recipe}", f"scale={scale}")) for scale in SCALES]
+    keys = [*VERLS_KEYS, *_own_keys(values[0])]
+    return [[key, *(shown(one, key) for one in values)] for key in keys]
+
+
+def _own_keys(values: dict[str, Any]) -> list[str]:
+    """Keys of the recipe's node that it reads; what is null or a reference says nothing."""
+    unread = ("interleave.recipe", *UNREAD[values["interleave.kind"]])
+    return [
+        key
+        for key in sorted(values, key=_place)
+        if key.startswith("interleave.")
+        and not key.startswith(unread)
+        and values[key] is not None
+        and "${" not in str(values[key])
+    ]
+
+
+def _place(key: str) -> int:
+    """Order verl's keys first, then the recipe's node, its outer keys before the nested ones."""
+    return key.count(".") if key.startswith("interleave.") else 0
+
+
+def differences(recipe: str) -> list[Row]:
+    """Where a recipe differs from its parent: key, the parent's value, its own."""
+    parent = parent_of(recipe)
+    if parent is None:
+        before, after = flat(configuration()), _said(recipe)
+        before = {key: value for key, value in before.items() if key in after}
+    else:
+        before, after = (flat(configuration(f"+recipe={name}")) for name in (parent, recipe))
+    keys = sorted([*after, *(key for key in before if key not in after)], key=_place)
+    rows = [[key, shown(before, key), shown(after, key)] for key in keys]
+    return [row for row in rows if row[1] != row[2]]
+
+
+def _said(recipe: str) -> dict[str, Any]:
+    """What a recipe's file and its groups' files say, the scale's left out."""
+    source = file_of("recipe", recipe)
+    chosen = [one for one in source.pop("defaults") if isinstance(one, dict)]
+    groups = {key.strip("/"): name for one in chosen for key, name in one.items()}
+    groups.pop("scale")
+    files = [*(file_of(group, name) for group, name in groups.items()), source]
+    return {key: value for file in files for key, value in flat(file).items()}
+
+
+def _replaced(text: str, heading: str, columns: Row, rows: Iterable[Row]) -> str:
+    """Put a table in the place of the first one below a heading."""
+    head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
+    body = "".join(f"| {' | '.join(map(_cell, row))} |\n" for row in rows)
+    pattern = rf"(^## {re.escape(heading)}\n(?:(?!\||## ).*\n)*)((?:\|.*\n)+)"
+    found = re.search(pattern, text, flags=re.M)
+    if found is None:
+        raise ValueError(f"The page must have a table below `## {heading}`, but has none.")
+    return text[: found.start(2)] + head + body + text[found.end(2) :]
+
+
+def _cell(value: str) -> str:
+    return value if value == NOT_THERE else f"`{value}`"
+
+
+def main() -> None:
+    """Write what has changed."""
+    for recipe in names("recipe"):
+        page = page_of(recipe)
+        text = page.read_text(encoding="utf-8")
+        if (made := with_tables(text, recipe)) != text:
+            page.write_text(made, encoding="utf-8")
+            print(f"{page.relative_to(ROOT)} is written anew")
+
+
+if __name__ == "__main__":
+    main()
