@@ -62,7 +62,9 @@ SEAMS = {
         "self messages tools images videos audios mm_inputs_out"
     ),
     f"{LOOP}.agent_loop:AgentLoopBase._get_mm_processor_kwargs": "self audio_data",
-    f"{LOOP}.single_turn_agent_loop:SingleTurnAgentLoop.run": "self sampling_params priority kwargs",
+    f"{LOOP}.single_turn_agent_loop:SingleTurnAgentLoop.run": (
+        "self sampling_params priority kwargs"
+    ),
     "verl.workers.utils.losses:ppo_loss": "config model_output data dp_group",
     "verl.trainer.ppo.core_algos:agg_loss": (
         "loss_mat loss_mask loss_agg_mode dp_size batch_num_tokens global_batch_size "
