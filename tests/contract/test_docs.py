@@ -215,6 +215,7 @@ def test_the_examples_of_extending_work() -> None:
     assert kept.tolist() == [False, True, True, False, False, True]
 
 
+@pytest.mark.slow
 def test_the_measured_gap_is_what_the_script_measures() -> None:
     script = loaded("benchmarks/gradient_mask_gap.py")
     text = (ROOT / "docs/results/gradient_mask_gap.md").read_text(encoding="utf-8")

@@ -107,6 +107,7 @@ def test_padding_does_not_change_the_loss(tokenizer: Any) -> None:
     assert together == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_few_lessons_lower_the_loss(tokenizer: Any) -> None:
     model = make_model(tokenizer, seed=0)
 
