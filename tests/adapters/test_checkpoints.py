@@ -67,14 +67,13 @@ def write_staged(root: Path, step: int, *, mark: str) -> None:
 
 
 def save(root: Path, step: int, *, mark: str, keep: int | None = 2) -> None:
-    """The order of `InterleavedTrainer._save_checkpoint`."""
-    checkpoints.clean_up(root)
+    """The order of `SavingTrainer._save_checkpoint`."""
+    checkpoints.tidy(root, keep=None)
     write_staged(root, step, mark=mark)
     staged = checkpoints.step_folder(root / checkpoints.STAGING, step)
     checkpoints.publish_folder(staged, checkpoints.step_folder(root, step))
     checkpoints.write_atomically(root / checkpoints.TRACKER, str(step))
-    checkpoints.clean_up(root)
-    checkpoints.retire_old(root, keep=keep)
+    checkpoints.tidy(root, keep=keep)
 
 
 def start_again(root: Path) -> tuple[int, str]:
@@ -90,7 +89,7 @@ def start_again(root: Path) -> tuple[int, str]:
     marks = {(Path(found) / part).read_text() for part in PARTS}
     assert marks == {state["mark"]}, "parts of two checkpoints, or parts missing"
     hidden = {path.name for path in root.iterdir() if path.name.startswith(".")}
-    assert not hidden
+    assert hidden <= {checkpoints.TIDY_LOCK}
     return int(state["step"]), state["mark"]
 
 
