@@ -89,8 +89,7 @@ def parse_settings(
             [f"`interleave` must be a mapping, but is {shown}. Choose a recipe: +recipe=mifo."]
         )
     problems: list[str] = []
-    kind = node.get("kind", "intervals")
-    known = _CLASSES.get(kind, IntervalSettings) if isinstance(kind, str) else IntervalSettings
+    known = _class_of(node)
     # A scale gives every recipe its SFT batches.
     tolerated = ("sft",) if known in (RlSettings, MixedSettings) else ()
     reader = NodeReader("interleave", node, known, problems, tolerated=tolerated)
@@ -114,6 +113,12 @@ def parse_settings(
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _class_of(node: Mapping[str, Any]) -> type:
+    """The settings that a node asks for; of a kind that there is not, those of intervals."""
+    kind = node.get("kind", "intervals")
+    return _CLASSES.get(kind, IntervalSettings) if isinstance(kind, str) else IntervalSettings
 
 
 def _read_intervals(reader: NodeReader, recipe: str) -> IntervalSettings:
