@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from mifo_ext.eval.commands import add_compare, add_eval, add_regrade
+
 if TYPE_CHECKING:
     from mifo_ext.data.columns import Example
 
@@ -87,6 +89,9 @@ def parser() -> argparse.ArgumentParser:
     _add_prepare_model(prepare.add_parser("model", help="change a model's RoPE and context"))
     _add_export(commands.add_parser("export", help="a Hugging Face folder from a checkpoint"))
     _add_watch(commands.add_parser("watch", help="a run as it goes on"))
+    add_eval(commands.add_parser("eval", help="checkpoints on benchmarks, with intervals"))
+    add_regrade(commands.add_parser("regrade", help="an evaluation's responses by another grader"))
+    add_compare(commands.add_parser("compare", help="evaluations side by side, paired by problem"))
     commands.add_parser("report", help="what one run did, or how several compare", add_help=False)
     version = commands.add_parser("version", help="versions of everything that matters")
     version.set_defaults(run=_version)

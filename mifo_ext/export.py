@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +48,7 @@ def export(checkpoint: Path, out: Path, *, dtype: str = "bfloat16") -> Exported:
     if dtype not in DTYPES:
         raise ValueError(f"`--dtype` must be {', '.join(DTYPES)}, but is {dtype!r}.")
     actor = find_actor(checkpoint)
-    with whole_folder(out, mark=MARK) as unfinished:
+    with _in_silence(), whole_folder(out, mark=MARK) as unfinished:
         import torch
 
         from mifo_ext.adapters.export import merge_checkpoint
@@ -52,9 +56,21 @@ def export(checkpoint: Path, out: Path, *, dtype: str = "bfloat16") -> Exported:
         merge_checkpoint(actor, unfinished, dtype=getattr(torch, dtype))
         parameters = check_loadable(unfinished)
         size_bytes = sum(path.stat().st_size for path in unfinished.glob("*.safetensors"))
-        record = {"step": _step(actor), "dtype": dtype, "parameters": parameters}
+        record = {"step": step_of(actor), "dtype": dtype, "parameters": parameters}
         (unfinished / MARK).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return Exported(actor, parameters, size_bytes)
+
+
+@contextmanager
+def _in_silence() -> Iterator[None]:
+    """Keep to ourselves that verl and transformers tell of every step; what fails is raised."""
+    said = io.StringIO()
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def find_actor(checkpoint: Path) -> Path:
@@ -107,7 +123,8 @@ def check_loadable(folder: Path) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
-def _step(actor: Path) -> int | None:
+def step_of(actor: Path) -> int | None:
+    """The training step of an actor's folder, or None when no folder above says it."""
     name = actor.parent.name
     number = name.removeprefix("global_step_")
     return int(number) if number != name and number.isdecimal() else None

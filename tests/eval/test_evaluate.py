@@ -1,0 +1,273 @@
+"""Drawing and grading: what is interrupted anywhere ends as if it had not been."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mifo_ext.eval import grading
+from mifo_ext.eval.folder import only_one, read_run
+from mifo_ext.eval.metrics import MissingSamples
+from mifo_ext.eval.plan import Plan
+from mifo_ext.eval.record import Request, Sample, Sampling
+from mifo_ext.eval.results import RunResult
+from mifo_ext.eval.run import evaluate, graded
+from mifo_ext.eval.sampler import SamplerError, finished
+from tests.support.scripted_sampler import ScriptedSampler, checkpoint, make_plan
+
+ROOT = Path(__file__).parents[2]
+SAME_AFTER_EVERY_RERUN = ("samples.jsonl", "grades-strict.jsonl", "metrics-strict.json")
+
+
+def run(
+    folder: Path,
+    sampler: ScriptedSampler | None = None,
+    *,
+    plan: Plan | None = None,
+    identity: str = "weights",
+    graders: tuple[str, ...] = ("strict",),
+    allow_missing: bool = False,
+) -> list[RunResult]:
+    return evaluate(
+        checkpoint(identity),
+        plan or make_plan(),
+        folder,
+        sampler=lambda: sampler or ScriptedSampler(),
+        graders=graders,
+        console=Console(quiet=True),
+        allow_missing=allow_missing,
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in SAME_AFTER_EVERY_RERUN}
+
+
+def lines_of(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_every_planned_sample_is_drawn_once_and_written_in_the_plans_order(tmp_path: Path) -> None:
+    sampler = ScriptedSampler()
+
+    run(tmp_path, sampler)
+
+    stored = read_run(tmp_path)
+    assert [sample.place for sample in stored.samples] == make_plan().places()
+    assert len(sampler.drawn) == len({request.seed for request in sampler.drawn}) == 48
+    assert sampler.closed
+    assert stored.record["complete"] is True
+
+
+@pytest.mark.parametrize("dies_after", [0, 3, 21, 45])
+def test_an_engine_that_dies_costs_nothing_that_was_finished(
+    tmp_path: Path, dies_after: int
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(whole)
+
+    with pytest.raises(SamplerError, match=rf"{dies_after} of 48 samples are kept"):
+        run(broken, ScriptedSampler(dies_after=dies_after))
+    second = ScriptedSampler()
+    run(broken, second)
+
+    assert len(second.drawn) == 48 - dies_after
+    assert contents(broken) == contents(whole)
+
+
+@pytest.mark.parametrize("cut", [1, 40, 200, 1000])
+def test_a_run_cut_off_while_writing_ends_the_same(tmp_path: Path, cut: int) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(whole)
+    run(broken)
+
+    for name in ("samples.jsonl", "grades-strict.jsonl"):
+        text = (broken / name).read_bytes()
+        (broken / name).write_bytes(text[:-cut])
+    run(broken)
+
+    assert contents(broken) == contents(whole)
+
+
+def test_a_crash_while_grading_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(whole)
+    asked = 0
+    known = grading.grade_one
+
+    def dies_at_thirty(ungraded: grading.Ungraded) -> grading.GradeLine:
+        nonlocal asked
+        asked += 1
+        if asked == 30:
+            raise KeyboardInterrupt
+        return known(ungraded)
+
+    monkeypatch.setattr(grading, "IN_A_ROW", 8)
+    monkeypatch.setattr(grading, "grade_one", dies_at_thirty)
+    with pytest.raises(KeyboardInterrupt):
+        run(broken)
+    kept = (broken / "grades-strict.jsonl").read_bytes().count(b"\n")
+    run(broken)
+
+    assert kept == 24
+    assert asked == 30 + 48 - 24
+    assert contents(broken) == contents(whole)
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_any_time_ends_the_same(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(whole)
+    script = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from tests.eval.test_evaluate import run
+from tests.support.scripted_sampler import ScriptedSampler
+class Slow(ScriptedSampler):
+    def answer(self, request):
+        time.sleep(0.02)
+        return super().answer(request)
+run(Path({str(broken)!r}), Slow())
+"""
+    for lines in (5, 17, 33):
+        child = subprocess.Popen([sys.executable, "-c", script])
+        deadline = time.monotonic() + 60
+        while lines_of(broken / "samples.jsonl") < lines and time.monotonic() < deadline:
+            time.sleep(0.005)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    sampler = ScriptedSampler()
+    run(broken, sampler)
+
+    assert 0 < len(sampler.drawn) <= 48 - 33
+    assert contents(broken) == contents(whole)
+
+
+def test_a_complete_run_starts_no_engine(tmp_path: Path) -> None:
+    run(tmp_path)
+
+    def never() -> ScriptedSampler:
+        raise AssertionError("an engine was started")
+
+    evaluate(
+        checkpoint(),
+        make_plan(),
+        tmp_path,
+        sampler=never,
+        graders=["strict"],
+        console=Console(quiet=True),
+    )
+
+
+def test_more_samples_of_the_same_plan_keep_those_that_are_there(tmp_path: Path) -> None:
+    run(tmp_path, plan=make_plan(samples=2))
+    more = ScriptedSampler()
+
+    run(tmp_path, more, plan=make_plan(samples=4))
+
+    assert len(more.drawn) == 24
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+
+    with pytest.raises(ValueError, match="holds those of another model"):
+        run(tmp_path, identity="other weights")
+
+
+def test_another_temperature_is_refused_rather_than_losing_samples(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = contents(tmp_path)
+
+    with pytest.raises(ValueError, match="48 samples of other prompts, sampling or problems"):
+        run(tmp_path, plan=make_plan(sampling=Sampling(temperature=0.9, max_tokens=64)))
+    assert contents(tmp_path) == before
+
+
+def test_fewer_samples_are_refused_rather_than_losing_some(tmp_path: Path) -> None:
+    run(tmp_path, plan=make_plan(samples=4))
+
+    with pytest.raises(ValueError, match="24 samples of other prompts, sampling or problems"):
+        run(tmp_path, plan=make_plan(samples=2))
+
+
+def test_a_benchmark_that_is_not_asked_for_any_more_is_named(tmp_path: Path) -> None:
+    run(tmp_path)
+    fewer = Plan({"first": make_plan().askings["first"]})
+
+    with pytest.raises(ValueError, match="holds samples of second too"):
+        run(tmp_path, plan=fewer)
+
+
+def test_two_processes_cannot_share_a_folder(tmp_path: Path) -> None:
+    with only_one(tmp_path), pytest.raises(ValueError, match="another one is at work there"):
+        run(tmp_path)
+
+
+class Copier(ScriptedSampler):
+    def answer(self, request: Request) -> Sample:
+        return finished(request, response="\\boxed{7}", tokens=4, finish="stop")
+
+
+def test_samples_that_are_all_copies_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Samples of first must differ at temperature 0\.6"):
+        run(tmp_path, Copier())
+
+
+def test_greedy_samples_may_be_the_same(tmp_path: Path) -> None:
+    run(tmp_path, Copier(), plan=make_plan(sampling=Sampling(temperature=0, max_tokens=64)))
+
+
+def test_missing_samples_are_counted_only_when_that_is_allowed(tmp_path: Path) -> None:
+    (result,) = run(tmp_path, ScriptedSampler(dies_after=45), allow_missing=True)
+    stored = read_run(tmp_path)
+
+    assert [one.coverage for one in result.benchmarks] == [1, 21 / 24]
+    assert stored.record["complete"] is False
+    with pytest.raises(MissingSamples):
+        graded(stored, "strict", console=Console(quiet=True))
+
+
+def test_each_grader_has_a_file_of_its_own_and_grading_again_draws_nothing(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = contents(tmp_path)
+
+    graded(read_run(tmp_path), "lenient", console=Console(quiet=True))
+
+    assert contents(tmp_path) == before
+    assert (tmp_path / "grades-lenient.jsonl").read_bytes().count(b"\n") == 48
+
+
+def test_verdicts_of_an_older_grader_are_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path)
+    before = (tmp_path / "grades-strict.jsonl").read_bytes()
+
+    monkeypatch.setattr("mifo_ext.grading.graders.REVISION", 999)
+    graded(read_run(tmp_path), "strict", console=Console(quiet=True))
+
+    keys = [json.loads(line)["key"] for line in before.splitlines()]
+    after = (tmp_path / "grades-strict.jsonl").read_bytes()
+    assert not any(key.encode() in after for key in keys)
+
+
+def test_the_record_tells_every_sitting_and_the_whole_template(tmp_path: Path) -> None:
+    with pytest.raises(SamplerError):
+        run(tmp_path, ScriptedSampler(dies_after=9))
+    run(tmp_path)
+
+    record = read_run(tmp_path).record
+    assert [sitting["samples"] for sitting in record["sittings"]] == [9, 39]
+    assert record["plan"]["first"]["template"]["text"] == "{question}"
+    assert record["checkpoint"]["identity"] == "weights"
+    assert {"grader strict", "grader math-verify", "torch"} <= set(record["versions"])

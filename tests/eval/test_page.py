@@ -1,0 +1,334 @@
+"""The page of an evaluation: whatever a model writes stays text."""
+
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mifo_ext.eval.page import WITHHELD, samples_json, write_page
+from mifo_ext.eval.record import GradeLine, Problem, Sample
+from mifo_ext.eval.shown import RunSamples, Shown, clipped, fair_shares, samples_of
+from mifo_ext.eval.table_text import visible_block
+from mifo_ext.grading.record import Verdict
+from mifo_ext.report_tables import Report
+
+PNG = b"\x89PNG\r\n\x1a\nnot a whole picture"
+EVIL = (
+    "</script><img src=x onerror=alert(1)><!-- <script>alert(2)</script> ]]> {{ 7*7 }} {% raw %} "
+    "\u202egnp.exe\u2028\u2029 \ud800 \x00 \x1b[31m & ' \" ` </pre></style></title> é 模"
+)
+
+
+class Page(HTMLParser):
+    """Every element, its attributes and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.comments: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        last = self.elements[-1] if self.elements else ("", {})
+        name = f"{last[0]}#{last[1].get('type', '')}" if last[0] == "script" else last[0]
+        self.texts.append((name, data))
+
+    def handle_comment(self, data: str) -> None:
+        self.comments.append(data)
+
+    def text_of(self, name: str) -> str:
+        return "".join(text for element, text in self.texts if element == name)
+
+
+def shown(text: str = "an answer", **changes: Any) -> Shown:
+    whole = Shown(
+        run=text,
+        benchmark=text,
+        problem=text,
+        sample=0,
+        question=text,
+        gold=text,
+        response=text,
+        verdict="wrong",
+        reason=text,
+        extracted=text,
+        tokens=7,
+        finish="stop",
+    )
+    return whole._replace(**changes)
+
+
+def written(folder: Path, text: str, **changes: Any) -> str:
+    picture = folder / "accuracy-picture.png"
+    picture.write_bytes(PNG)
+    page = folder / "page.html"
+    inputs: dict[str, Any] = {
+        "title": text,
+        "tables": [Report(text, (text, f">{text}"), [[text, text]], remark=text)],
+        "pictures": [picture],
+        "samples": [shown(text)],
+        "samples_remark": text,
+        "notes": [text],
+        "provenance": {text: {text: [text]}, "version": text},
+    }
+    write_page(page, **{**inputs, **changes})
+    return page.read_text(encoding="utf-8")
+
+
+def data_of(page: Page) -> list[dict[str, Any]]:
+    samples: list[dict[str, Any]] = json.loads(page.text_of("script#application/json"))["samples"]
+    return samples
+
+
+def test_hostile_text_makes_no_element_and_no_attribute(tmp_path: Path) -> None:
+    harmless, hostile = Page(written(tmp_path, "harmless")), Page(written(tmp_path, EVIL))
+
+    def shape(page: Page) -> list[tuple[str, list[str]]]:
+        return [(tag, sorted(attributes)) for tag, attributes in page.elements]
+
+    assert shape(hostile) == shape(harmless)
+    assert hostile.comments == []
+    values = [value for _, attributes in hostile.elements for value in attributes.values() if value]
+    assert not any("onerror" in value for value in values)
+
+
+def test_the_samples_come_back_from_the_page(tmp_path: Path) -> None:
+    page = Page(written(tmp_path, EVIL))
+
+    (sample,) = data_of(page)
+
+    assert sample["response"] == visible_block(EVIL)
+    assert "⟨U+D800⟩ ␀ ␛[31m" in sample["response"]
+    assert "⟨U+202E⟩gnp.exe" in sample["response"]
+    assert sample["tokens"] == 7
+
+
+@given(st.text(st.characters(), max_size=40))
+def test_any_text_survives_the_json_block_and_cannot_end_it(text: str) -> None:
+    block = samples_json([shown(text)])
+
+    assert not set("<>&\u2028\u2029") & set(block)
+    assert json.loads(block)["samples"][0]["question"] == visible_block(text)
+    assert block.encode().decode() == block
+
+
+def test_the_policy_allows_this_script_and_this_style_only(tmp_path: Path) -> None:
+    text = written(tmp_path, EVIL)
+    (policy,) = [
+        attributes["content"]
+        for tag, attributes in Page(text).elements
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    (style,) = re.findall(r"<style>(.*?)</style>", text, flags=re.DOTALL)
+
+    def digest(part: str) -> str:
+        return base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
+
+    assert policy == (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest(style)}'; "
+        f"script-src 'sha256-{digest(script)}'; base-uri 'none'; form-action 'none'"
+    )
+    assert "<!--" not in script
+
+
+def test_the_page_asks_nothing_of_any_network(tmp_path: Path) -> None:
+    page = Page(written(tmp_path, "harmless"))
+
+    for _, attributes in page.elements:
+        assert "style" not in attributes
+        for name in ("src", "href"):
+            address = attributes.get(name) or "#"
+            assert address.startswith(("data:image/", "#"))
+    assert "url(" not in page.text_of("style")
+    assert "@import" not in page.text_of("style")
+    script = page.text_of("script#")
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", script)
+
+
+def test_every_cell_note_and_version_is_on_the_page(tmp_path: Path) -> None:
+    table = Report("Title", ("name", ">n"), [["a<b", "1"], ["c", "2"]], remark="A remark.")
+
+    text = written(tmp_path, "x", tables=[table], notes=["A note."], provenance={"torch": "2.8"})
+
+    page = Page(text)
+    assert page.text_of("td").split() == ["1", "2"]
+    assert [t for tag, t in page.texts if tag == "th" and t.strip()] == ["name", "n", "a<b", "c"]
+    assert "Title" in page.text_of("h2")
+    assert "A remark." in page.text_of("p")
+    assert "A note." in page.text_of("li")
+    assert "torch" in page.text_of("dt")
+    assert "2.8" in page.text_of("pre")
+
+
+def test_the_tables_are_tables_and_the_filters_have_labels(tmp_path: Path) -> None:
+    page = Page(written(tmp_path, "x"))
+
+    scopes = Counter(attributes["scope"] for tag, attributes in page.elements if tag == "th")
+    images = [attributes["alt"] for tag, attributes in page.elements if tag == "img"]
+    labels = sum(tag == "label" for tag, _ in page.elements)
+    filters = sum(tag in ("select", "input") for tag, _ in page.elements)
+
+    assert scopes == {"col": 2, "row": 1}
+    assert images == ["accuracy picture: its figures are in the tables"]
+    assert labels == filters == 5
+
+
+def test_a_private_benchmark_shows_verdicts_and_lengths_only(tmp_path: Path) -> None:
+    secret = shown("SECRET", run="r", benchmark="gpqa", problem="1")
+    public = shown("open", benchmark="math500")
+
+    text = written(tmp_path, "x", samples=[secret, public], private=frozenset({"gpqa", "other"}))
+
+    assert "SECRET" not in text
+    withheld, whole = data_of(Page(text))
+    assert withheld == {
+        **{"run": "r", "benchmark": "gpqa", "problem": "1", "sample": 0, "verdict": "wrong"},
+        **{"tokens": 7, "finish": "stop"},
+        **dict.fromkeys(("question", "gold", "response", "reason", "extracted"), WITHHELD),
+    }
+    assert whole["response"] == "open"
+    assert "gpqa: this benchmark asks not to publish its questions" in text
+    assert "other: this benchmark" not in text
+
+
+def test_a_page_without_samples_has_no_script(tmp_path: Path) -> None:
+    page = Page(written(tmp_path, "x", samples=[], tables=[]))
+
+    assert not any(tag == "script" for tag, _ in page.elements)
+    assert sum(tag == "img" for tag, _ in page.elements) == 1
+
+
+def test_the_old_page_stays_when_the_new_one_cannot_be_written(tmp_path: Path) -> None:
+    written(tmp_path, "old")
+
+    with pytest.raises(ValueError, match=r"`pictures` must be \.png or \.svg files"):
+        written(tmp_path, "new", pictures=[tmp_path / "picture.gif"])
+
+    assert "old" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["accuracy-picture.png", "page.html"]
+
+
+def answers(
+    run: str, benchmark: str, verdicts: list[Verdict], *, response: str = "abc"
+) -> tuple[list[Sample], list[GradeLine]]:
+    samples = [
+        Sample(benchmark, f"{i}", 0, "", 0, response, "stop", 3) for i in range(len(verdicts))
+    ]
+    grades = [
+        GradeLine(benchmark, f"{i}", 0, "", verdict, "why", None, "none")
+        for i, verdict in enumerate(verdicts)
+    ]
+    return samples, grades
+
+
+def asked(benchmark: str, count: int) -> list[Problem]:
+    return [Problem(benchmark, f"{i}", f"question {i}", "1") for i in range(count)]
+
+
+def test_few_samples_are_all_shown_in_their_order() -> None:
+    samples, grades = answers("r", "a", ["wrong", "correct", "timeout"])
+
+    selection = samples_of([RunSamples("r", samples, grades)], asked("a", 3))
+
+    assert [(one.problem, one.verdict) for one in selection.samples] == [
+        *(("0", "wrong"), ("1", "correct"), ("2", "timeout")),
+    ]
+    assert selection.samples[2].question == "question 2"
+    assert selection.remark == ""
+
+
+def test_the_cap_is_shared_by_benchmarks_and_then_by_verdicts() -> None:
+    big, big_grades = answers("r", "big", ["wrong"] * 90 + ["correct"] * 9 + ["timeout"])
+    small, small_grades = answers("r", "small", ["correct"] * 2)
+    run = RunSamples("r", [*big, *small], [*big_grades, *small_grades])
+
+    selection = samples_of([run], [*asked("big", 100), *asked("small", 2)], at_most=13)
+
+    # small needs 2; big has 11: 1 timeout, 5 of each of the others.
+    counts = Counter((one.benchmark, one.verdict) for one in selection.samples)
+    assert counts == {
+        ("small", "correct"): 2,
+        ("big", "timeout"): 1,
+        ("big", "correct"): 5,
+        ("big", "wrong"): 5,
+    }
+    assert selection.remark.startswith("13 of 102 samples are here")
+    assert selection == samples_of([run], [*asked("big", 100), *asked("small", 2)], at_most=13)
+
+
+def test_runs_show_the_same_problems() -> None:
+    runs = [RunSamples(name, *answers(name, "a", ["wrong"] * 50)) for name in ("r", "s")]
+
+    selection = samples_of(runs, asked("a", 50), at_most=10)
+
+    of_r, of_s = ({o.problem for o in selection.samples if o.run == name} for name in ("r", "s"))
+    assert len(of_r) == 5
+    assert of_r == of_s
+
+
+def test_a_long_response_says_how_much_of_its_middle_is_left_out() -> None:
+    samples, grades = answers("r", "a", ["wrong"], response="x" * 1_500 + "the end")
+
+    selection = samples_of([RunSamples("r", samples, grades)], asked("a", 1), longest_text=1_000)
+
+    (one,) = selection.samples
+    assert "[… 507 characters left out …]" in one.response
+    assert one.response.endswith("the end")
+    assert selection.remark == (
+        "1 responses are longer than 1,000 characters: their middle is left out."
+    )
+
+
+def test_all_responses_together_stay_below_their_cap() -> None:
+    samples, grades = answers("r", "a", ["wrong"] * 4, response="x" * 5_000)
+
+    selection = samples_of([RunSamples("r", samples, grades)], asked("a", 4), text_at_most=8_000)
+
+    assert all("[… 3,000 characters left out …]" in one.response for one in selection.samples)
+
+
+def test_a_sample_without_grade_or_problem_is_refused() -> None:
+    samples, grades = answers("r", "a", ["wrong", "wrong"])
+
+    with pytest.raises(ValueError, match="`grades` must hold every sample"):
+        samples_of([RunSamples("r", samples, grades[:1])], asked("a", 2))
+    with pytest.raises(ValueError, match="`problems` must hold every problem"):
+        samples_of([RunSamples("r", samples, grades)], asked("a", 1))
+
+
+@given(st.dictionaries(st.integers(), st.integers(0, 50), max_size=6), st.integers(0, 200))
+def test_shares_are_as_even_as_the_counts_allow(counts: dict[int, int], total: int) -> None:
+    shares = fair_shares(counts, total)
+
+    assert sum(shares.values()) == min(total, sum(counts.values()))
+    assert all(0 <= shares[key] <= counts[key] for key in counts)
+    most = max(shares.values(), default=0)
+    assert all(shares[key] >= most - 1 for key in counts if shares[key] < counts[key])
+
+
+@given(st.text(max_size=50), st.integers(0, 50))
+def test_clipping_keeps_both_ends(text: str, longest: int) -> None:
+    short = clipped(text, longest)
+
+    if len(text) <= longest:
+        assert short == text
+    else:
+        tail = longest // 2
+        assert short.startswith(text[: longest - tail])
+        assert short.endswith(text[len(text) - tail :])
+        assert f"{len(text) - longest} characters" in short
