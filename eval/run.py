@@ -63,9 +63,12 @@ def evaluate(
             try:
                 _draw(plan, log, sampler=sampler, sitting=sitting, console=console)
             except SamplerError as error:
+                said = f"{error} {_kept(log, plan)}"
                 if not allow_missing:
-                    raise _kept(error, log, plan) from error
-                console.print(Text(f"note: {_kept(error, log, plan)}", style="yellow"))
+                    raise SamplerError(said) from error
+                console.print(Text(f"note: {said}", style="yellow"))
+            except OSError as error:
+                raise OSError(f"{error}. {_kept(log, plan)}") from error
             finally:
                 sitting.write(complete=False)
             _check_distinct(plan, log)
@@ -199,8 +202,8 @@ def _check_distinct(plan: Plan, log: Log[Sample]) -> None:
             )
 
 
-def _kept(error: SamplerError, log: Log[Sample], plan: Plan) -> SamplerError:
-    return SamplerError(
-        f"{error} {len(log.records):,} of {len(plan.places()):,} samples are kept; the same "
-        "command goes on from there."
+def _kept(log: Log[Sample], plan: Plan) -> str:
+    return (
+        f"{len(log.records):,} of {len(plan.places()):,} samples are kept; the same command goes "
+        "on from there."
     )

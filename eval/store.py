@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +47,8 @@ def write_records(path: Path, records: Iterable[Problem | Sample | GradeLine]) -
     with unfinished.open("wb") as file:
         for record in records:
             file.write(_line(record))
-        _to_disk(file.fileno(), file.flush)
+        file.flush()
+        os.fsync(file.fileno())
     unfinished.replace(path)
 
 
@@ -73,13 +74,16 @@ class Log(Generic[Placed]):
         self.records: dict[Place, Placed] = {
             record.place: record for record in read_records(path, kind)
         }
-        self._file = path.open("ab")
+        # Without a buffer: one that could not be written would be written again when it is closed.
+        self._file = path.open("ab", buffering=0)
         self._file.truncate(_whole_size(path))
 
     def add(self, records: Sequence[Placed]) -> None:
         """Append records; when this returns they are on the disk."""
-        self._file.write(b"".join(_line(record) for record in records))
-        _to_disk(self._file.fileno(), self._file.flush)
+        lines = b"".join(_line(record) for record in records)
+        while lines:
+            lines = lines[self._file.write(lines) :]
+        os.fsync(self._file.fileno())
         self.records.update((record.place, record) for record in records)
 
     def settle(self, order: Iterable[Place]) -> None:
@@ -140,8 +144,3 @@ def _frozen(value: object) -> Any:
 def _whole_size(path: Path) -> int:
     text = path.read_bytes()
     return text.rfind(b"\n") + 1
-
-
-def _to_disk(descriptor: int, flush: Callable[[], None]) -> None:
-    flush()
-    os.fsync(descriptor)

@@ -152,6 +152,36 @@ run(Path({str(broken)!r}), Slow())
     assert contents(broken) == contents(whole)
 
 
+@pytest.mark.slow
+def test_a_disk_that_fills_costs_nothing_that_was_finished(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(whole)
+    size = (whole / "samples.jsonl").stat().st_size
+    # A limit on file size acts as a full disk: the write that crosses it is cut in the middle.
+    script = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from tests.eval.test_evaluate import run
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2}))
+try:
+    run(Path({str(broken)!r}))
+except OSError as error:
+    print(error)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert "samples are kept; the same command goes on from there." in said
+    assert not (broken / "samples.jsonl").read_bytes().endswith(b"\n")
+    second = ScriptedSampler()
+    run(broken, second)
+    assert 0 < len(second.drawn) < 48
+    assert contents(broken) == contents(whole)
+
+
 def test_a_complete_run_starts_no_engine(tmp_path: Path) -> None:
     run(tmp_path)
 
