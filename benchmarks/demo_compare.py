@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mifo_ext.report_compare import comparison, comparison_picture, comparison_tables
 from mifo_ext.report_read import Run, read_run
+from mifo_ext.report_recipes import ROWS_FROM, recipes_picture, recipes_tables
 from mifo_ext.report_tables import Report
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -95,8 +96,10 @@ def main() -> None:
     compared = comparison(runs)
     figure = DOCS / "figures" / f"{name}.png"
     figure.parent.mkdir(parents=True, exist_ok=True)
-    comparison_picture(compared, figure)
-    tables = [*comparison_tables(compared), intervals_table(runs)]
+    many = len(compared.recipes) >= ROWS_FROM
+    (recipes_picture if many else comparison_picture)(compared, figure)
+    tables = recipes_tables(compared) if many else comparison_tables(compared)
+    tables = [*tables, intervals_table(runs)]
     seeds = sorted({run.seed for run in runs if run.seed is not None})
     head = heading(name, recipes=compared.recipes, seeds=" ".join(map(str, seeds)))
     (DOCS / "results" / f"{name}.md").write_text(head + "\n".join(map(in_markdown, tables)))
@@ -107,8 +110,9 @@ def heading(name: str, *, recipes: list[str], seeds: str) -> str:
     *others, reference = recipes
     words = "" if recipes == ["mifo", "grpo"] else f'RECIPES="{" ".join(recipes)}" '
     option = "" if name == "demo_compare" else f" --name {name}"
+    title = f"{', '.join(others)} beside {reference}" if len(others) < ROWS_FROM else "All recipes"
     return (
-        f"# {', '.join(others)} beside {reference} on the embedded world\n\n"
+        f"# {title} on the embedded world\n\n"
         f'```bash\nmake demo-compare {words}SEEDS="{seeds}"\n'
         f"python benchmarks/demo_compare.py --runs runs/compare{option}\n```\n\n"
         "Accuracy on 800 held-out questions, none of which stands in the training data; so none\n"

@@ -71,19 +71,22 @@ def compare(
         FileNotFoundError: a folder or its metrics are missing.
         ValueError: fewer than two runs, the same recipe and seed twice, or nothing in common.
     """
+    from mifo_ext.eval.table_text import show_fitted
     from mifo_ext.report_compare import comparison, comparison_picture, comparison_tables
+    from mifo_ext.report_recipes import ROWS_FROM, recipes_picture, recipes_tables
 
     if len(run_folders) < 2:
         raise ValueError(f"`run_folders` must be two or more, but is {len(run_folders)}.")
     console = console or Console()
     compared = comparison([read_run(folder) for folder in run_folders])
-    tables = comparison_tables(compared)
+    many = len(compared.recipes) >= ROWS_FROM
+    tables = recipes_tables(compared) if many else comparison_tables(compared)
     for table in tables:
-        show(table, console)
+        show_fitted(table, console)
     into = into or run_folders[0].resolve().parent / "comparison"
     into.mkdir(parents=True, exist_ok=True)
     picture, page = into / PICTURE, into / PAGE
-    comparison_picture(compared, picture)
+    (recipes_picture if many else comparison_picture)(compared, picture)
     title = " and ".join(compared.recipes)
     write_page(page, title=title, tables=tables, picture=picture, notes=compared.notes)
     _print_ends(console, compared.notes, picture, page)

@@ -251,7 +251,7 @@ def _table(
                 *names,
                 f"{100 * statistics.fmean(starts):.1f}",
                 *(f"{100 * statistics.fmean(values.values()):.1f}" for values in after.values()),
-                *(_written(gain) for gain in gains),
+                *(written(gain) for gain in gains),
             ]
         )
     return Report(
@@ -259,7 +259,8 @@ def _table(
     )
 
 
-def _written(difference: Mean) -> str:
+def written(difference: Mean) -> str:
+    """A difference of shares in points, with its interval."""
     points = f"{round(100 * difference.value, 1) + 0.0:+.1f}"  # + 0.0: no "-0.0"
     if difference.interval is None:
         return points

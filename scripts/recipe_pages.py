@@ -1,8 +1,9 @@
-"""Writes the two tables of every recipe's page anew, from the composed configurations.
+"""Writes the tables of every recipe's page anew, from configurations and from what was measured.
 
     PYTHONPATH=. python scripts/recipe_pages.py
 
-Everything else on a page is prose, and stays as it is.
+Settings and differences come from the composed configurations; results, and the last column of
+recipe/README.md, from docs/results/recipes.md. Everything else is prose, and stays as it is.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mifo_ext.hydra_plugin import names
 from tests.support.pages import NOT_THERE, flat, shown
@@ -51,7 +52,26 @@ UNREAD = {
 }
 """A scale gives every recipe its SFT batches: what a kind does not read of them."""
 
+RESULTS = "On the embedded world"
+MEASURED = ROOT / "docs/results/recipes.md"
+REFERENCE = "grpo"
+NOT_MEASURED = "not measured yet"
+
 Row = Sequence[str]
+
+
+class Results(NamedTuple):
+    """What docs/results/recipes.md says.
+
+    Attributes:
+        bands: names of the columns of accuracy.
+        accuracy: by recipe, and "before training": seeds, demonstrations, per cent by band.
+        difference: by recipe: points by band, with their interval.
+    """
+
+    bands: list[str]
+    accuracy: dict[str, list[str]]
+    difference: dict[str, list[str]]
 
 
 def page_of(recipe: str) -> Path:
@@ -67,8 +87,67 @@ def with_tables(text: str, recipe: str) -> str:
     """
     parent = parent_of(recipe)
     difference = f"Difference from {parent or VERLS_DEFAULTS}"
+    text = with_results(text, recipe)
     text = _replaced(text, SETTINGS, ["key", *SCALES], settings(recipe))
     return _replaced(text, difference, ["key", parent or "verl", recipe], differences(recipe))
+
+
+def results() -> Results:
+    """Read the two tables of docs/results/recipes.md."""
+    text = MEASURED.read_text(encoding="utf-8")
+    accuracy, difference = (
+        [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("| ")]
+        for part in re.split(r"^## ", text, flags=re.M)[1:3]
+    )
+    # Rows are: heading, rule, and one for each recipe.
+    return Results(
+        bands=accuracy[0][3:],
+        accuracy={row[0]: [cell.strip() for cell in row[1:]] for row in accuracy[2:]},
+        difference={row[0]: row[1:] for row in difference[2:]},
+    )
+
+
+def with_results(text: str, recipe: str) -> str:
+    """A page's text with the section of what was measured as it is now."""
+    before, heading, after = text.partition(f"## {RESULTS}\n\n")
+    if not heading:
+        raise ValueError(f"The page must have a heading `## {RESULTS}`, but has none.")
+    rest = after.partition("\n## ")
+    return before + heading + _section(recipe) + rest[1] + rest[2]
+
+
+def _section(recipe: str) -> str:
+    measured = results()
+    if recipe not in measured.accuracy:
+        return f"{NOT_MEASURED.capitalize()}.\n"
+    seeds, used, *after = measured.accuracy[recipe]
+    start, reference = (measured.accuracy[name][2:] for name in ("before training", REFERENCE))
+    columns = ["questions", "before", recipe]
+    cells = [measured.bands, start, after]
+    if recipe != REFERENCE:
+        columns += [REFERENCE, "difference"]
+        cells += [reference, measured.difference[recipe]]
+    rows = "".join(f"| {' | '.join(row)} |\n" for row in zip(*cells, strict=True))
+    times = "1 seed" if seeds == "1" else f"{seeds} seeds"
+    return (
+        f"{times} of 40 steps on two cores, {used} demonstrations; per cent right of 800 held-out "
+        "questions, and points with\ntheir 95 % interval. What the intervals hold, and all "
+        "recipes: [docs/results/recipes.md](../../docs/results/recipes.md).\n\n"
+        f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n{rows}"
+    )
+
+
+def with_row_results(text: str) -> str:
+    """The text of recipe/README.md with its last column as it is now."""
+    measured = results()
+    start = measured.accuracy["before training"][2]
+    for recipe in names("recipe"):
+        said = NOT_MEASURED
+        if recipe in measured.accuracy:
+            seeds, _, code, *_ = measured.accuracy[recipe]
+            said = f"`code` {start} → {code} % ({seeds} seed{'s' * (seeds != '1')})"
+        text = re.sub(rf"(\+recipe={recipe}` \| )[^|\n]* \|$", rf"\g<1>{said} |", text, flags=re.M)
+    return text
 
 
 def settings(recipe: str) -> list[Row]:
@@ -136,6 +215,8 @@ def _cell(value: str) -> str:
 
 def main() -> None:
     """Write what has changed."""
+    table = ROOT / "recipe/README.md"
+    table.write_text(with_row_results(table.read_text(encoding="utf-8")), encoding="utf-8")
     for recipe in names("recipe"):
         page = page_of(recipe)
         text = page.read_text(encoding="utf-8")

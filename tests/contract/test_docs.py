@@ -80,18 +80,12 @@ def test_every_recipe_has_its_page_and_its_row_and_no_other_has() -> None:
     assert set(re.findall(r"\+recipe=(\w+)`", table)) == set(RECIPES)
 
 
-def test_results_on_the_recipes_pages_are_those_of_the_comparison() -> None:
-    results = (ROOT / "docs/results/demo_compare.md").read_text(encoding="utf-8")
-    columns = re.findall(r"^\| skill \| level \| before \| (.*) \|$", results, re.M)[0].split(" | ")
-    _, _, before, *after = re.findall(r"^\| (code \| 3.5 .*) \|$", results, re.M)[0].split(" | ")
-    values = dict(zip(columns, after, strict=True))
-    measured = {recipe: values[recipe] for recipe in RECIPES if recipe in values}
+def test_results_in_the_table_of_recipes_are_those_that_were_measured() -> None:
+    script = loaded("scripts/recipe_pages.py")
     table = (ROOT / "recipe/README.md").read_text(encoding="utf-8")
-    assert {"grpo", "mifo"} <= measured.keys()
-    for recipe, value in measured.items():
-        assert f"+recipe={recipe}` | `code` {before} → {value} % |" in table
-        page = (ROOT / f"recipe/{recipe}/README.md").read_text(encoding="utf-8")
-        assert f"from {before} to {value} % right on held-out questions" in " ".join(page.split())
+    assert script.with_row_results(table) == table, "recipe/README.md is stale: run `make pages`"
+    measured = set(script.results().accuracy) - {"before training"}
+    assert {"grpo", "mifo", "sft_then_rl"} <= measured <= set(RECIPES)
     assert table.count("| not measured yet |") == len(RECIPES) - len(measured)
 
 
