@@ -22,6 +22,12 @@ def rl_problems(config: DictConfig) -> Iterator[str]:
             "advantages are the critic's. Use rl=ppo, or an algorithm without a critic (rl=grpo)."
         )
     rollouts, kind = config.actor_rollout_ref.rollout.n, config.interleave.get("kind")
+    never_rl = kind == "phases" and "rl" not in config.interleave.order
+    if never_rl and (critic or (critic is None and estimator == "gae")):
+        yield (
+            f"`critic.enable` must be false for recipe {config.interleave.recipe}, but a critic is "
+            "asked for: there is no RL step that would train it. Leave rl=ppo out."
+        )
     # The other kinds ask for more by themselves.
     if kind in ("rl", "phases") and estimator in GROUP_ESTIMATORS and rollouts < 2:
         yield (

@@ -37,6 +37,10 @@ def test_a_sound_combination_has_no_problem(words: list[str]) -> None:
             "`critic.enable` must be true with `algorithm.adv_estimator=gae`, but is false",
         ),
         (
+            ["+recipe=sft", "rl=ppo"],
+            "`critic.enable` must be false for recipe sft, but a critic is asked for",
+        ),
+        (
             ["+recipe=grpo", "actor_rollout_ref.rollout.n=1"],
             "`actor_rollout_ref.rollout.n` must be at least 2 with grpo, but is 1",
         ),
