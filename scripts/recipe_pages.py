@@ -108,12 +108,14 @@ def results() -> Results:
 
 
 def with_results(text: str, recipe: str) -> str:
-    """A page's text with the section of what was measured as it is now."""
-    before, heading, after = text.partition(f"## {RESULTS}\n\n")
-    if not heading:
-        raise ValueError(f"The page must have a heading `## {RESULTS}`, but has none.")
-    rest = after.partition("\n## ")
-    return before + heading + _section(recipe) + rest[1] + rest[2]
+    """A page's text with what was measured as it is now; what stands below the table stays."""
+    heading = rf"^## {re.escape(RESULTS)}\n\n"
+    measured = r"(?:Not measured yet\.\n|(?:[^|#\n].*\n)+\n(?:\|.*\n)+)"
+    found = re.search(heading + measured, text, flags=re.M)
+    if found is None:
+        raise ValueError(f"The page must have results below `## {RESULTS}`, but has none.")
+    made = f"## {RESULTS}\n\n{_section(recipe)}"
+    return text[: found.start()] + made + text[found.end() :]
 
 
 def _section(recipe: str) -> str:
