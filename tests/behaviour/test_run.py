@@ -7,8 +7,10 @@ dies four ways on the way. What these two end with must be the same bytes.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,30 @@ def test_rl_lifts_the_skills_it_can_reach(through: Command) -> None:
     after = sum(steps[STEPS][name] for name in cells) / len(cells)
 
     assert after > before + 0.03
+
+
+def test_its_checkpoint_evaluates_as_it_lies_and_as_the_run_validated(through: Command) -> None:
+    out = through.root.parent / "eval"
+    words = ["eval", str(through.root), "--suite", "tiny", "--samples", "2", "--out", str(out)]
+    environment = {**os.environ, "MIFO_WORLD": str(WORLD), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mifo_ext.cli", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LAUNCH_S,
+    )
+    assert done.returncode == 0, done.stderr
+
+    folder = out / f"through-step{STEPS}"
+    result = json.loads((folder / "metrics-strict.json").read_text())["benchmarks"][0]
+    last = through.metrics()[STEPS]
+    cells = [name for name in last if name.startswith("val-core/") and "/acc/" in name]
+    validated = sum(last[name] for name in cells) / len(cells)
+    # Other questions of the same levels, 800 of them; the run's were 320.
+    assert result["accuracy"]["value"] == pytest.approx(validated, abs=0.08)
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert not list((through.root / "global_step_12").rglob("*.safetensors"))
 
 
 def test_rollouts_and_actor_agree_on_every_token(through: Command) -> None:

@@ -89,12 +89,13 @@ def test_what_is_asked_wins_over_the_suite_and_the_suite_over_nothing(tmp_path: 
 
 
 def test_greedy_asks_once_whatever_the_benchmark_says(tmp_path: Path) -> None:
-    plan = plan_of(
-        Asked(suites=("gsm8k",), temperature=0, data={"": file_of_gsm8k(tmp_path)}),
-        tokenizer=no_tokenizer,
-    )
+    data = {"": file_of_gsm8k(tmp_path, rows=30)}
 
-    assert plan.samples == {"gsm8k": 1}
+    drawn = plan_of(Asked(suites=("aime24",), data=data), tokenizer=no_tokenizer)
+    greedy = plan_of(Asked(suites=("aime24",), data=data, temperature=0), tokenizer=no_tokenizer)
+
+    assert drawn.samples == {"aime24": 32}
+    assert greedy.samples == {"aime24": 1}
 
 
 def test_the_checkpoints_own_template_is_taken_only_when_named(tmp_path: Path) -> None:
