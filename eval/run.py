@@ -14,6 +14,7 @@ from rich.text import Text
 from mifo_ext.eval.checkpoint import Checkpoint
 from mifo_ext.eval.folder import PROBLEMS, RUN, SAMPLES, StoredRun, only_one, read_run
 from mifo_ext.eval.grading import grade_samples, grades_path
+from mifo_ext.eval.live import LiveFigures
 from mifo_ext.eval.metrics import run_result, to_json
 from mifo_ext.eval.plan import Plan
 from mifo_ext.eval.progress import Meter
@@ -61,7 +62,8 @@ def evaluate(
         with Log(folder / SAMPLES, Sample) as log:
             _check_keys(folder, plan, log)
             try:
-                _draw(plan, log, sampler=sampler, sitting=sitting, console=console)
+                live = LiveFigures(plan, folder, grader=graders[0], console=console)
+                _draw(plan, log, sampler=sampler, sitting=sitting, console=console, live=live)
             except SamplerError as error:
                 said = f"{error} {_kept(log, plan)}"
                 if not allow_missing:
@@ -128,6 +130,7 @@ def _draw(
     sampler: Callable[[], Sampler],
     sitting: Sitting,
     console: Console,
+    live: LiveFigures,
 ) -> None:
     missing = [request for request in plan.requests() if request.place not in log.records]
     if not missing:
@@ -147,6 +150,10 @@ def _draw(
                     sitting.samples += 1
                     sitting.tokens += sample.tokens
                     meter.advance(sample.benchmark, 1, tokens=sample.tokens)
+                for name in {sample.benchmark for sample in samples}:
+                    # The last benchmark's figures are the table's, which comes at once.
+                    if meter.done[name] == totals[name] and meter.done != dict(totals):
+                        live.show(name, log)
     finally:
         engine.close()
 

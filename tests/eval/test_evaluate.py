@@ -1,5 +1,6 @@
 """Drawing and grading: what is interrupted anywhere ends as if it had not been."""
 
+import io
 import json
 import os
 import signal
@@ -180,6 +181,23 @@ except OSError as error:
     run(broken, second)
     assert 0 < len(second.drawn) < 48
     assert contents(broken) == contents(whole)
+
+
+def test_a_finished_benchmark_is_shown_while_the_next_is_drawn(tmp_path: Path) -> None:
+    said = io.StringIO()
+
+    (result,) = evaluate(
+        checkpoint(),
+        make_plan(),
+        tmp_path,
+        sampler=ScriptedSampler,
+        graders=["strict"],
+        console=Console(file=said, width=80),
+    )
+
+    value, low, high = (100 * share for share in result.benchmarks[0].accuracy)
+    assert f"first: avg@4 {value:.1f} [{low:.1f}, {high:.1f}]\n" in said.getvalue()
+    assert "second: avg" not in said.getvalue()
 
 
 def test_a_complete_run_starts_no_engine(tmp_path: Path) -> None:
