@@ -109,6 +109,7 @@ def heading(name: str, *, recipes: list[str], seeds: str) -> str:
     """What stands above the tables: the commands, what was measured, the figure."""
     *others, reference = recipes
     words = "" if recipes == ["mifo", "grpo"] else f'RECIPES="{" ".join(recipes)}" '
+    uneven = " Not every recipe was run with every seed." if len(recipes) >= ROWS_FROM else ""
     option = "" if name == "demo_compare" else f" --name {name}"
     title = f"{', '.join(others)} beside {reference}" if len(others) < ROWS_FROM else "All recipes"
     return (
@@ -117,7 +118,7 @@ def heading(name: str, *, recipes: list[str], seeds: str) -> str:
         f"python benchmarks/demo_compare.py --runs runs/compare{option}\n```\n\n"
         "Accuracy on 800 held-out questions, none of which stands in the training data; so none\n"
         "was ever a demonstration. `code` is the skill that the schooling never showed. The\n"
-        f"numbers are in [{name}]({name}).\n\n"
+        f"numbers are in [{name}]({name}).{uneven}\n\n"
         f"![Accuracy over training](../figures/{name}.png)\n\n"
     )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mifo_ext.eval.asked import Asked
     from mifo_ext.eval.checkpoint import Checkpoint
+    from mifo_ext.eval.engine import EngineSettings
     from mifo_ext.eval.plan import Plan
     from mifo_ext.eval.sampler import Sampler
 
@@ -105,7 +107,7 @@ def _regrade(chosen: argparse.Namespace) -> int:
         stored = read_run(folder)
         with only_one(folder):
             for grader in graders:
-                graded(stored, grader, console=console, allow_missing=chosen.allow_missing)
+                graded(stored, grader, console=console, missing=chosen.allow_missing)
     for grader in graders:
         publish(
             chosen.runs,
@@ -140,6 +142,7 @@ def _evaluate_one(word: str, asked: Asked, chosen: argparse.Namespace, *, consol
 
     from mifo_ext.eval.asked import make_plan
     from mifo_ext.eval.checkpoint import opened, tokenizer_of
+    from mifo_ext.eval.engine import device_count
     from mifo_ext.eval.run import evaluate
 
     name, at = _named(word)
@@ -154,11 +157,15 @@ def _evaluate_one(word: str, asked: Asked, chosen: argparse.Namespace, *, consol
             for note in asking.loaded.notes:
                 console.print(Text(f"note: {benchmark}: {note}", style="yellow"))
         folder: Path = chosen.out / checkpoint.name
+        settings = _engine_settings(checkpoint, plan, chosen, tokenizer=tokenizer())
+        engines = chosen.engines or max(device_count() // chosen.tensor_parallel, 1)
+        told = {**asdict(settings), "engines": engines}
         evaluate(
             checkpoint,
             plan,
             folder,
-            sampler=_engines(checkpoint, plan, chosen, tokenizer=tokenizer),
+            sampler=lambda: _start(settings, engines=engines),
+            served={name: value for name, value in told.items() if name not in ("model", "log")},
             graders=asked.graders,
             console=console,
             allow_missing=chosen.allow_missing,
@@ -166,20 +173,19 @@ def _evaluate_one(word: str, asked: Asked, chosen: argparse.Namespace, *, consol
     return folder
 
 
-def _engines(
-    checkpoint: Checkpoint, plan: Plan, chosen: argparse.Namespace, *, tokenizer: Callable[[], Any]
-) -> Callable[[], Sampler]:
-    """A function that starts as many engines as there are to be."""
-    from mifo_ext.eval.engine import EngineSettings, VllmSampler, device_count, prompt_tokens
+def _engine_settings(
+    checkpoint: Checkpoint, plan: Plan, chosen: argparse.Namespace, *, tokenizer: Any
+) -> EngineSettings:
+    """How the model is to be served; refuses responses that could outgrow it."""
+    from mifo_ext.eval.engine import EngineSettings, prompt_tokens
     from mifo_ext.eval.plan import check_context
 
-    reader = tokenizer()
     context = check_context(
         plan,
-        prompt_tokens=[len(prompt_tokens(reader, prompt)) for prompt in plan.prompts()],
+        prompt_tokens=[len(prompt_tokens(tokenizer, prompt)) for prompt in plan.prompts()],
         model_context=_model_context(checkpoint.folder, chosen.trust_remote_code),
     )
-    settings = EngineSettings(
+    return EngineSettings(
         model=checkpoint.folder,
         context=context,
         tensor_parallel=chosen.tensor_parallel,
@@ -190,17 +196,18 @@ def _engines(
         log=(chosen.out / checkpoint.name / "engine.log").resolve(),
         trust_remote_code=chosen.trust_remote_code,
     )
-    engines = chosen.engines or max(device_count() // chosen.tensor_parallel, 1)
+
+
+def _start(settings: EngineSettings, *, engines: int) -> Sampler:
+    """Start one engine here, or several as Ray actors."""
+    from mifo_ext.eval.engine import VllmSampler, device_count
+
     if engines == 1:
-        return lambda: VllmSampler(settings)
+        return VllmSampler(settings)
+    from mifo_ext.adapters.eval_fleet import FleetSampler
 
-    def fleet() -> Sampler:
-        from mifo_ext.adapters.eval_fleet import FleetSampler
-
-        devices = chosen.tensor_parallel if device_count() else 0
-        return FleetSampler(settings, engines=engines, devices=devices)
-
-    return fleet
+    devices = settings.tensor_parallel if device_count() else 0
+    return FleetSampler(settings, engines=engines, devices=devices)
 
 
 def _model_context(folder: Path, trust_remote_code: bool) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from typing import Any
 
 from mifo_ext.eval.record import Request, Sample
 from mifo_ext.eval.sampler import SamplerError, finished
+
+LOOKS_EVERY_S = 0.5
+"""Seconds between two looks at whether the engine's process is alive."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class VllmSampler:
             raise SamplerError(
                 f"vLLM must be able to serve the model, but: {_last_line(error)}{self._see_log()}"
             ) from error
+        self._closed = threading.Event()
+        threading.Thread(target=self._wake_when_dead, daemon=True).start()
         self._growing: dict[str, Request] = {}
         self._names = itertools.count()
 
@@ -118,10 +124,24 @@ class VllmSampler:
 
     def close(self) -> None:
         """End the engine's process."""
+        self._closed.set()
         core = getattr(self._engine, "engine_core", None)
         if core is not None:
             core.shutdown()
         self._growing.clear()
+
+    def _wake_when_dead(self) -> None:
+        """Have `step` raise when the engine's process is killed, by the kernel for its memory, say.
+
+        vLLM notices and cleans up, but its client waits for the next output for ever.
+        """
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        core = self._engine.engine_core
+        while not self._closed.wait(LOOKS_EVERY_S):
+            if core.resources.engine_dead:
+                core.outputs_queue.put(EngineDeadError())
+                return
 
     def _sample(self, output: Any) -> Sample:
         request = self._growing.pop(output.request_id)

@@ -1,7 +1,7 @@
 """A run's folder: everything about one checkpoint under one plan.
 
 ```
-run.json              plan, checkpoint, versions, hardware, time
+run.json              plan, checkpoint, and every sitting: engine, versions, hardware, time
 problems.jsonl        every question with its gold
 samples.jsonl         every response
 grades-GRADER.jsonl   every verdict, a file for each grader
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mifo_ext.eval.grading import grades_path
-from mifo_ext.eval.record import GradeLine, Place, Problem, Sample
+from mifo_ext.eval.record import GradeLine, Problem, Sample
 from mifo_ext.eval.store import read_records
 
 RUN, PROBLEMS, SAMPLES, LOCK = "run.json", "problems.jsonl", "samples.jsonl", ".lock"
@@ -67,14 +67,6 @@ class StoredRun:
         """Whether a response of this benchmark starts inside a thinking part."""
         return bool(self.record["plan"][benchmark]["template"]["thinking"])
 
-    def places(self) -> list[Place]:
-        """Every planned sample, in order."""
-        return [
-            Place(problem.benchmark, problem.id, number)
-            for problem in self.problems
-            for number in range(self.planned[problem.benchmark])
-        ]
-
     def grades(self, grader: str) -> list[GradeLine]:
         """Every verdict of a grader.
 
@@ -106,14 +98,12 @@ def read_run(folder: Path) -> StoredRun:
         record = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"`{folder / RUN}` must be JSON, but is not ({error}).") from error
-    problems = read_records(folder / PROBLEMS, Problem)
-    planned = {(problem.benchmark, problem.id) for problem in problems}
-    samples = [
-        sample
-        for sample in read_records(folder / SAMPLES, Sample)
-        if (sample.benchmark, sample.problem) in planned
-    ]
-    return StoredRun(folder, record, problems, samples)
+    return StoredRun(
+        folder,
+        record,
+        problems=read_records(folder / PROBLEMS, Problem),
+        samples=read_records(folder / SAMPLES, Sample),
+    )
 
 
 @contextmanager

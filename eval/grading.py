@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from mifo_ext.eval.record import GradeLine, Place, Sample, fingerprint
+from mifo_ext.eval.record import GradeLine, Sample, fingerprint
 from mifo_ext.eval.store import Log
 from mifo_ext.grading import grade_with, grader_versions
 
@@ -87,7 +87,7 @@ def grade_one(ungraded: Ungraded) -> GradeLine:
     sample = ungraded.sample
     said = grade_with(ungraded.grader, sample.response, ungraded.gold, thinking=ungraded.thinking)
     return GradeLine(
-        **Place(*sample.place)._asdict(),
+        **sample.place._asdict(),
         key=ungraded.key,
         verdict=said.verdict,
         reason=said.reason,

@@ -76,18 +76,14 @@ def run_result(
     _refuse_strangers(line_by_place, by_place, why="have a grade but no sample. Grade again.")
     if not allow_missing:
         _refuse_missing(places, by_place, line_by_place)
-    results = []
-    for benchmark, count in planned.items():
-        graded = {
-            problem: [
-                _Graded(by_place[place], line_by_place[place])
-                for place in (Place(benchmark, problem.id, number) for number in range(count))
-                if place in line_by_place
-            ]
-            for problem in problems
-            if problem.benchmark == benchmark
-        }
-        results.append(_benchmark_result(benchmark, graded, count=count))
+    graded: dict[str, dict[Problem, list[_Graded]]] = {benchmark: {} for benchmark in planned}
+    for problem in problems:
+        names = (Place(problem.benchmark, problem.id, n) for n in range(planned[problem.benchmark]))
+        drawn = [
+            _Graded(by_place[name], line_by_place[name]) for name in names if name in line_by_place
+        ]
+        graded[problem.benchmark][problem] = drawn
+    results = [_benchmark_result(name, graded[name], count=planned[name]) for name in planned]
     average = average_of([one.accuracy for one in results]) if len(results) > 1 else None
     return RunResult(name=name, grader=grader, benchmarks=results, average=average)
 

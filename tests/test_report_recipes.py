@@ -29,6 +29,7 @@ def write_run(root: Path, recipe: str, seed: int) -> Path:
     folder.mkdir()
     lines = [
         {"step": 0, "data": {"val-core/world/code/3/acc/mean@1": before / 100}},
+        {"step": 20, "data": {"val-core/world/code/3/acc/mean@1": (before + after) / 200}},
         {
             "step": 40,
             "data": {
@@ -52,7 +53,7 @@ def compared(folders: list[Path]) -> Comparison:
 
 
 def test_each_recipe_is_a_row_with_its_seeds_and_what_it_used(compared: Comparison) -> None:
-    accuracy, difference = recipes_tables(compared)
+    accuracy, difference, on_the_way = recipes_tables(compared)
 
     assert list(accuracy.columns) == ["recipe", ">seeds", ">demonstrations", ">code 3 *"]
     assert [list(row) for row in accuracy.rows] == [
@@ -66,6 +67,13 @@ def test_each_recipe_is_a_row_with_its_seeds_and_what_it_used(compared: Comparis
     assert [row[0] for row in difference.rows] == ["first", "second", "third"]
     assert difference.rows[0][1].startswith("+44.0 [")
     assert difference.rows[1][1] == "+6.0"
+    assert on_the_way.title == "On the way: after step 20"
+    assert [list(row) for row in on_the_way.rows] == [
+        ["first", "26.0"],
+        ["second", "6.0"],
+        ["third", "11.0"],
+        ["last", "4.0"],
+    ]
 
 
 def test_the_picture_has_a_panel_a_band(compared: Comparison, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
+from mifo_ext.data.lines import append_lines, json_line
+
 FILE_NAME = "demonstrations.jsonl"
 """In the run's folder."""
 
@@ -59,12 +61,11 @@ class RecordedAnswers:
         if not self._end_is_mended:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             mend_end(self._path)
-            self._end_is_mended = True
-        with self._path.open("ab") as file:
-            # ASCII: a text with half a surrogate pair has no UTF-8.
-            file.write(json.dumps(answer, ensure_ascii=True).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        # A write that fails may tear the end again.
+        self._end_is_mended = False
+        with self._path.open("ab", buffering=0) as file:
+            append_lines(file, json_line(answer))
+        self._end_is_mended = True
         self._texts[answer["question_id"]] = answer["solution"]
 
 

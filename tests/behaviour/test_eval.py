@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mifo_ext import world
@@ -42,7 +44,7 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
-def test_a_killed_evaluation_goes_on_and_two_engines_draw_as_one(
+def test_a_killed_evaluation_and_a_dead_engine_go_on_and_two_engines_draw_as_one(
     model: Path, tmp_path: Path
 ) -> None:
     # Few at once, so that there is a middle to be killed in.
@@ -57,8 +59,20 @@ def test_a_killed_evaluation_goes_on_and_two_engines_draw_as_one(
         time.sleep(0.005)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
+    after_kill = lines(samples)
+    assert 20 <= after_kill < PROBLEMS * SAMPLES
+
+    second = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+    while lines(samples) < after_kill + 20 and time.monotonic() < deadline + 300:
+        time.sleep(0.005)
+    for process in psutil.Process(second.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    _, said = second.communicate(timeout=300)
+    assert second.returncode == 2, said
     kept = lines(samples)
-    assert 20 <= kept < PROBLEMS * SAMPLES
+    assert f"{kept} of {PROBLEMS * SAMPLES} samples are kept; the same command goes on" in said
+    assert "Traceback" not in said
 
     said = run(words)
     assert f"{PROBLEMS * SAMPLES - kept} of {PROBLEMS * SAMPLES} samples to draw" in said
@@ -69,7 +83,7 @@ def test_a_killed_evaluation_goes_on_and_two_engines_draw_as_one(
         json.loads((tmp_path / name / "tiny" / "metrics-strict.json").read_text())
         for name in ("killed", "two")
     ]
-    one, two = (figure["benchmarks"][0] for figure in figures)
+    one, two = (figure["figures"]["benchmarks"][0] for figure in figures)
     assert one["problems"] == two["problems"] == PROBLEMS
     # A tiny reasoner in fp32: who else is in the batch changes next to no sample.
     assert one["accuracy"]["value"] == pytest.approx(two["accuracy"]["value"], abs=0.03)

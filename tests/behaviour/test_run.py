@@ -139,7 +139,7 @@ def test_its_checkpoint_evaluates_as_it_lies_and_as_the_run_validated(through: C
     assert done.returncode == 0, done.stderr
 
     folder = out / f"through-step{STEPS}"
-    result = json.loads((folder / "metrics-strict.json").read_text())["benchmarks"][0]
+    result = json.loads((folder / "metrics-strict.json").read_text())["figures"]["benchmarks"][0]
     last = through.metrics()[STEPS]
     cells = [name for name in last if name.startswith("val-core/") and "/acc/" in name]
     validated = sum(last[name] for name in cells) / len(cells)

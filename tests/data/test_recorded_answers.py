@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
+from mifo_ext.data import recorded_answers
 from mifo_ext.data.demonstration_sources import DemonstrationFile, Question
 from mifo_ext.data.recorded_answers import RecordedAnswer, RecordedAnswers, read_answers
 
@@ -83,3 +85,21 @@ def test_the_file_serves_another_run_as_a_file_of_demonstrations(file: Path) -> 
     question = Question("x", [{"role": "user", "content": "1+1?"}], "2", None)
 
     assert DemonstrationFile(file).find(question).text == "\\boxed{2}"
+
+
+def test_an_answer_after_a_write_that_failed_does_not_stand_behind_its_torn_part(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tears(opened: FileIO, lines: bytes) -> None:
+        opened.write(lines[:9])
+        raise OSError("No space left on device")
+
+    answers = RecordedAnswers(file)
+    answers.add(answer("a"))
+    with monkeypatch.context() as patched:
+        patched.setattr(recorded_answers, "append_lines", tears)
+        with pytest.raises(OSError, match="No space left"):
+            answers.add(answer("b"))
+    answers.add(answer("c"))
+
+    assert [one["question_id"] for one in read_answers(file)] == ["a", "c"]

@@ -36,6 +36,7 @@ def runs(tmp_path: Path) -> list[Path]:
             sampler=lambda sampler=sampler: sampler,
             graders=["strict"],
             console=Console(quiet=True),
+            served={},
         )
     return folders
 

