@@ -164,7 +164,7 @@ def _evaluate_one(word: str, asked: Asked, chosen: argparse.Namespace, *, consol
             checkpoint,
             plan,
             folder,
-            sampler=lambda: _start(settings, engines=engines),
+            sampler=lambda: _start(settings, engines=engines, folder=folder),
             served={name: value for name, value in told.items() if name not in ("model", "log")},
             graders=asked.graders,
             console=console,
@@ -198,9 +198,13 @@ def _engine_settings(
     )
 
 
-def _start(settings: EngineSettings, *, engines: int) -> Sampler:
-    """Start one engine here, or several as Ray actors."""
+def _start(settings: EngineSettings, *, engines: int, folder: Path) -> Sampler:
+    """Start one engine here, or several as Ray actors; none outlives this process."""
+    from mifo_ext.adapters.processes import guard
     from mifo_ext.eval.engine import VllmSampler, device_count
+
+    # A killed process takes no engine with it: they would keep their devices' memory.
+    guard(folder)
 
     if engines == 1:
         return VllmSampler(settings)

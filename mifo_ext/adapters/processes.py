@@ -105,12 +105,25 @@ def adopt_run(run: Path) -> int:
             "trainer.default_local_dir."
         ) from None
     _locks.append(lock)
+    return guard(run)
+
+
+def guard(run: Path) -> int:
+    """End what a former start of a run left, mark this process as its driver, start the watchdog.
+
+    Args:
+        run: the run's folder; nobody else may be at work there.
+
+    Returns:
+        How many orphans of an earlier start were ended.
+    """
     name = str(run.absolute())
     ended = end_processes(marked_processes(name))
     # The watchdog must not carry the marks it looks for.
     marks = {MARK: name, START_MARK: f"{os.getpid()}-{time.time_ns()}"}
     environment = {key: value for key, value in os.environ.items() if key not in marks}
-    os.environ.update(marks)
+    # vLLM names its processes with setproctitle, which writes the name over the marks unless told.
+    os.environ.update(marks, SPT_NOENV="1")
     subprocess.Popen(
         [sys.executable, str(Path(__file__)), str(os.getpid()), name, marks[START_MARK]],
         env=environment,

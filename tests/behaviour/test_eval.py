@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from mifo_ext import world
+from mifo_ext.adapters.processes import marked_processes
 from tests.support.launch import WORLD
 
 PROBLEMS, SAMPLES = 100, 4
@@ -44,6 +45,14 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
+def wait_for_silence(folder: Path) -> None:
+    """Wait until no engine of a run is left, nor its memory."""
+    deadline = time.monotonic() + 60
+    while left := marked_processes(str(folder.absolute())):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
 def test_a_killed_evaluation_and_a_dead_engine_go_on_and_two_engines_draw_as_one(
     model: Path, tmp_path: Path
 ) -> None:
@@ -57,8 +66,10 @@ def test_a_killed_evaluation_and_a_dead_engine_go_on_and_two_engines_draw_as_one
     deadline = time.monotonic() + 300
     while lines(samples) < 20 and time.monotonic() < deadline:
         time.sleep(0.005)
+    assert len(marked_processes(str(samples.parent.absolute()))) >= 2
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
+    wait_for_silence(samples.parent)
     after_kill = lines(samples)
     assert 20 <= after_kill < PROBLEMS * SAMPLES
 
@@ -70,6 +81,7 @@ def test_a_killed_evaluation_and_a_dead_engine_go_on_and_two_engines_draw_as_one
             process.kill()
     _, said = second.communicate(timeout=300)
     assert second.returncode == 2, said
+    wait_for_silence(samples.parent)
     kept = lines(samples)
     assert f"{kept} of {PROBLEMS * SAMPLES} samples are kept; the same command goes on" in said
     assert "Traceback" not in said
