@@ -44,7 +44,7 @@ demo-compare: world  ## recipes on held-out questions, same seeds (RECIPES="mifo
 	done; done
 	@$(BIN)/mifo report $(COMPARED) --into $(COMPARE)
 
-test: setup  ## the tests, real training runs included (under 20 minutes)
+test: setup  ## the tests, real training runs included (about 22 minutes)
 	@$(BIN)/python -m pytest -m "not recipes"
 
 test-all: setup  ## all of them, and every recipe trained and resumed for real (under 60 minutes)
