@@ -1,7 +1,7 @@
 """What a recipe loads into every process of its run (verl's `VERL_USE_EXTERNAL_MODULES`).
 
-Importing this module is cheap: the trainer and the engine are imported right after the verl module
-they build on, in the processes that use it.
+Importing this module is cheap: everything else is imported right after the verl module it builds
+on, in the processes that use it.
 """
 
 from __future__ import annotations
@@ -27,4 +27,8 @@ wrapt.register_post_import_hook(
 )
 wrapt.register_post_import_hook(
     _import("mifo_ext.adapters.agent_loop"), "verl.experimental.agent_loop.single_turn_agent_loop"
+)
+wrapt.register_post_import_hook(
+    _import("mifo_ext.adapters.weight_socket"),
+    "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer",
 )

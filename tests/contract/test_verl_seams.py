@@ -34,6 +34,7 @@ WORKERS = "verl.workers.engine_workers"
 LOOP = "verl.experimental.agent_loop"
 TENSORS = "verl.utils.tensordict_utils"
 FSDP1 = "torch.distributed.fsdp._init_utils"
+SYNC = "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer"
 
 SEAMS = {
     "verl.trainer.ppo.v1.trainer_base:register_trainer": "name",
@@ -42,6 +43,8 @@ SEAMS = {
     f"{TRAINER}._init_dataloader": "self",
     f"{TRAINER}._init_resource_pool_mgr": "self",
     f"{TRAINER}.fit": "self agent_loop_manager",
+    f"{SYNC}:BucketedWeightSender.__init__": "self zmq_handle bucket_size_mb use_shm",
+    f"{SYNC}:BucketedWeightReceiver.__init__": "self zmq_handle device use_shm",
     f"{TRAINER}.step": "self metrics timing_raw",
     f"{TRAINER}._next_train_batch": "self num_prompts",
     f"{TRAINER}._submit_batch_to_rollout": "self batch",
