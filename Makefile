@@ -21,6 +21,10 @@ HELD_OUT := data.val_files=$(WORLD)/heldout.parquet
 RECIPES ?= mifo grpo
 COMPARED := $(foreach recipe,$(RECIPES),$(SEEDS:%=$(COMPARE)/$(recipe)-seed%))
 
+# Two at a time, a file of tests in one process: while one waits for Ray or vLLM to start, the other
+# has the processors.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 train = $(strip scripts/train.sh $(1) +recipe=$(2) seed=$(3) $(4) $(EXTRA))
 
 .PHONY: help setup world demo demo-compare test test-all test-fast lint format pages clean
@@ -45,13 +49,13 @@ demo-compare: world  ## recipes on held-out questions, same seeds (RECIPES="mifo
 	@$(BIN)/mifo report $(COMPARED) --into $(COMPARE)
 
 test: setup  ## the tests, real training runs included (about 22 minutes)
-	@$(BIN)/python -m pytest -m "not recipes"
+	@$(PYTEST) -m "not recipes"
 
 test-all: setup  ## all of them, and every recipe trained and resumed for real (under 60 minutes)
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 test-fast: setup  ## the tests that need no training run (under 3 minutes)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 lint: setup  ## ruff and mypy --strict
 	@$(BIN)/ruff check .
