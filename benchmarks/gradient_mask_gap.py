@@ -131,7 +131,9 @@ def choose(start_N: Tensor, end_N: Tensor, history_N: Tensor) -> tuple[Tensor, T
     importance_N = decayed_importance(start_N, end_N, history_N, decay=DECAY)
     chunk = Chunk("policy", 0, importance_N, end_N)
     count = held_count(FRACTION, end_N.numel())
-    held_N = choose_held(lambda: [chunk], names=["policy"], count=count).mask(chunk)
+    held_N = choose_held(lambda: [chunk], names=["policy"], total=end_N.numel(), count=count).mask(
+        chunk
+    )
     return held_N, importance_N * held_N
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,15 +21,9 @@ from mifo_ext.adapters.hold_settings import (
 from mifo_ext.adapters.hold_sft import SftMoments, sft_moments
 from mifo_ext.adapters.hold_state import HostMemory, check_identity, identity
 from mifo_ext.adapters.shards import Layout
-from mifo_ext.core.freezing import (
-    Selection,
-    choose_held,
-    held_count,
-    pack_bits,
-    unpack_bits,
-)
-from mifo_ext.core.importance import Chunk, decayed_importance
-from mifo_ext.core.masked_adamw import clip_scale, masked_adamw_, squared_norms
+from mifo_ext.core.freezing import Selection, choose_held, held_count
+from mifo_ext.core.importance import Chunk, decayed_importance, piece_size
+from mifo_ext.core.masked_adamw import Scratch, clip_scale, masked_adamw_, squared_norms
 from mifo_ext.settings import HoldSettings
 
 
@@ -50,6 +43,8 @@ class ParameterHold:
             mask bits (2). `engage`: importance and history (8), keys and their hashes (26).
         host, always: snapshot, 4 n bytes; history, 4 n (none if decay is 0); last mask, n / 8.
         host, with `moments=own`, from the first SFT step: exp_avg and exp_avg_sq, 8 n bytes.
+        host, without an accelerator, from the first SFT step: `step`'s memory for what it computes
+            on the way, at most 24 MiB, in place of what is said above.
     Host memory is page-locked where there is an accelerator, in pieces of one span, because
     torch's page-locked allocator rounds every piece up to a power of two.
 
@@ -81,6 +76,7 @@ class ParameterHold:
         # In device memory, packed, one tensor a span.
         self._mask: list[Tensor] | None = None
         self._engaged = False
+        self._scratch = Scratch()
 
     @property
     def engaged(self) -> bool:
@@ -125,10 +121,11 @@ class ParameterHold:
         values = self.layout.values()
         # Importance takes the snapshot's place span by span, so it costs no memory of its own.
         moved, update_norm = self._weigh(values, self._host.snapshot)
-        selection = self._select(values, self._host.snapshot)
+        chunks = self._chunks(values, self._host.snapshot)
+        selection = self._select(chunks)
         jaccard = None
         if selection is not None:
-            self._mask = self._apply(values, self._host.snapshot, selection)
+            self._mask = [selection.packed_mask(chunk) for chunk in chunks]
             jaccard = self._host.overlap(self._mask)
             self._host.mask = [packed.cpu() for packed in self._mask]
         self._host.end_phase(carry=self._carries_history)
@@ -168,7 +165,7 @@ class ParameterHold:
         gradients = self.layout.gradients()
         live, held = self.layout.sum_pairs(
             [
-                squared_norms(gradient.float(), self._held(i))
+                squared_norms(gradient.float(), self._held(i), scratch=self._scratch)
                 for i, gradient in enumerate(gradients)
                 if gradient is not None
             ]
@@ -226,54 +223,44 @@ class ParameterHold:
 
     def _weigh(self, values: list[Tensor], snapshot: list[Tensor]) -> tuple[int, float]:
         """Turn the snapshot into importance, where it lies."""
-        totals = []
-        for i, end_N in enumerate(values):
-            start_N = snapshot[i].to(end_N.device, non_blocking=True)
-            change_N = end_N - start_N
-            squared = torch.linalg.vector_norm(change_N, dtype=torch.float64) ** 2
-            totals.append(torch.stack([change_N.count_nonzero().double(), squared]))
-            history_N = None
-            if self._host.history is not None:
-                history_N = self._host.history[i].to(end_N.device, non_blocking=True)
-            importance_N = decayed_importance(start_N, end_N, history_N, decay=self.settings.decay)
-            snapshot[i].copy_(importance_N, non_blocking=True)
-        moved, squared_norm = self.layout.sum_pairs(totals)
+        totals = torch.zeros(2, dtype=torch.float64, device=values[0].device if values else None)
+        for i, value_N in enumerate(values):
+            size = piece_size(value_N.device)
+            for first in range(0, value_N.numel(), size):
+                inside = slice(first, first + size)
+                end_N, kept_N = value_N[inside], snapshot[i][inside]
+                start_N = kept_N.to(end_N.device, non_blocking=True)
+                change_N = end_N - start_N
+                squared = torch.linalg.vector_norm(change_N, dtype=torch.float64) ** 2
+                totals += torch.stack([change_N.count_nonzero().double(), squared])
+                history_N = self._host.history_on(end_N.device, i, inside)
+                importance_N = decayed_importance(
+                    start_N, end_N, history_N, decay=self.settings.decay
+                )
+                kept_N.copy_(importance_N, non_blocking=True)
+        moved, squared_norm = self.layout.sum_pairs([totals])
         return int(moved), squared_norm**0.5
 
-    def _select(self, values: list[Tensor], importance: list[Tensor]) -> Selection | None:
+    def _select(self, chunks: list[Chunk]) -> Selection | None:
         if self.settings.entries == "none":
             return None
         return choose_held(
-            lambda: self._chunks(values, importance),
+            lambda: chunks,
             names=self.layout.names,
+            total=self.layout.entries,
             count=held_count(self.settings.fraction, self.layout.entries),
             entries=self.settings.entries,
             seed=self.settings.seed,
             sum_over_ranks=self.layout.sum_over_ranks,
         )
 
-    def _chunks(self, values: list[Tensor], importance: list[Tensor]) -> Iterator[Chunk]:
-        spans = self.layout.spans
-        for span, importance_N, value_N in zip(spans, importance, values, strict=True):
-            on_device_N = importance_N.to(value_N.device, non_blocking=True)
-            yield Chunk(span.name, span.start, on_device_N, value_N)
-
-    def _apply(
-        self, values: list[Tensor], importance: list[Tensor], selection: Selection
-    ) -> list[Tensor]:
-        """Make the mask, and leave importance to the held entries only."""
-        masks = []
-        for i, chunk in enumerate(self._chunks(values, importance)):
-            held_N = selection.mask(chunk)
-            if self._carries_history:
-                importance[i].copy_(chunk.importance * held_N, non_blocking=True)
-            masks.append(pack_bits(held_N))
-        return masks
+    def _chunks(self, values: list[Tensor], importance: list[Tensor]) -> list[Chunk]:
+        spans = zip(self.layout.spans, importance, values, strict=True)
+        return [Chunk(span.name, span.start, kept_N, value_N) for span, kept_N, value_N in spans]
 
     def _held(self, i: int) -> Tensor | None:
-        return (
-            None if self._mask is None else unpack_bits(self._mask[i], self.layout.spans[i].length)
-        )
+        """Span i's mask, packed."""
+        return None if self._mask is None else self._mask[i]
 
     def _update(self, gradients: list[Tensor | None], *, lr: float, scale: float) -> float:
         squared = []
@@ -293,6 +280,7 @@ class ParameterHold:
                 settings=self.sft.adamw,
                 gradient_scale=scale,
                 mode=self.settings.mode,
+                scratch=self._scratch,
             )
             self._moments.put_back(i, moments)
             squared.append(torch.stack([change, torch.zeros_like(change)]))

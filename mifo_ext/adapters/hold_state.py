@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
 from mifo_ext.adapters.shards import Layout
-from mifo_ext.core.freezing import count_bits, unpack_bits
+from mifo_ext.core.packed_bits import count_bits, unpack_bits
 from mifo_ext.settings import HoldSettings
 
 
@@ -23,7 +23,8 @@ class HostMemory:
 
     Attributes:
         snapshot: weights when the RL phase began; None when none is under way.
-        history: importance carried over, zero but for entries of the last mask; None at first.
+        history: importance at the end of the last phase, of which entries of the last mask are
+            carried over (`history_on`); None at first.
         mask: the last mask, packed; None at first.
     """
 
@@ -47,6 +48,14 @@ class HostMemory:
         if carry:
             self.snapshot, self.history = self.history, self.snapshot
         self._spare, self.snapshot = self.snapshot, None
+
+    def history_on(self, device: torch.device, i: int, inside: slice) -> Tensor | None:
+        """Importance carried over to a part of span i, zero on all but the last held entries."""
+        if self.history is None or self.mask is None:
+            return None
+        history_N = self.history[i][inside].to(device, non_blocking=True)
+        packed = self.mask[i][inside.start // 8 : -(-inside.stop // 8)]
+        return history_N * unpack_bits(packed.to(device, non_blocking=True), history_N.numel())
 
     def overlap(self, mask: list[Tensor]) -> float | None:
         """Intersection over union of a mask with the last one, over all ranks.

@@ -1,13 +1,13 @@
 """How much each entry of a model matters to what RL just learned, and which entries come first.
 
 Dimensions:
-    N  consecutive entries of one parameter, in the order of its flattened tensor
+    N  entries of one parameter, in the order of its flattened tensor
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -18,21 +18,64 @@ from torch import Tensor
 # pattern of infinity is above every finite one.
 INFINITY_BITS = 0x7F800000
 
+PIECE = 1 << 17
+"""Entries worked on at once on a CPU: what is made of them stays in a core's cache."""
+ACCELERATOR_PIECE = 1 << 20
+"""The same on an accelerator, where every operation on a piece costs a launch."""
+
+
+def piece_size(device: torch.device) -> int:
+    """How many entries are worked on at once on this device; a multiple of 8."""
+    return PIECE if device.type == "cpu" else ACCELERATOR_PIECE
+
 
 class Chunk(NamedTuple):
-    """Consecutive entries of one parameter, wherever they are kept.
+    """Entries of one parameter, consecutive unless a stride is given, wherever they are kept.
 
     Attributes:
         name: the parameter's name in the unsharded model.
         start: index of the first entry in the flattened, unsharded parameter.
-        importance: decayed importance of each entry (N), float32, never negative.
+        importance: decayed importance of each entry (N), float32, never negative. It may lie in
+            host memory while `weight` is on an accelerator.
         weight: value of each entry now (N), float32.
+        stride: distance of neighbours in the parameter, at least 1.
     """
 
     name: str
     start: int
     importance: Tensor
     weight: Tensor
+    stride: int = 1
+
+    def part(self, first: int, last: int) -> Chunk:
+        """Entries `first` to `last` - 1 of the chunk, as views."""
+        inside = slice(first, last)
+        return self._replace(
+            start=self.start + first * self.stride,
+            importance=self.importance[inside],
+            weight=self.weight[inside],
+        )
+
+    def every(self, stride: int) -> Chunk:
+        """The entries whose index in the parameter is a multiple of `stride`, as views.
+
+        Of a chunk of stride 1 only.
+        """
+        inside = slice(-self.start % stride, None, stride)
+        return self._replace(
+            start=self.start + inside.start,
+            importance=self.importance[inside],
+            weight=self.weight[inside],
+            stride=stride,
+        )
+
+    def pieces(self) -> Iterator[Chunk]:
+        """The chunk in pieces that are worked on at once, importance brought to the weights."""
+        device = self.weight.device
+        size = piece_size(device)
+        for first in range(0, self.weight.numel(), size):
+            piece = self.part(first, first + size)
+            yield piece._replace(importance=piece.importance.to(device, non_blocking=True))
 
 
 class Ranking(NamedTuple):
@@ -102,10 +145,10 @@ def _random(chunk: Chunk, seed: int) -> Int32[Tensor, " N"]:
     """Entries drawn by a hash of parameter name, index and seed, so by no shard's accident."""
     digest = hashlib.blake2b(f"{seed}/{chunk.name}".encode(), digest_size=8).digest()
     base = int.from_bytes(digest, "little", signed=True)
-    count, device = chunk.weight.numel(), chunk.weight.device
+    end, device = chunk.start + chunk.weight.numel() * chunk.stride, chunk.weight.device
 
     # SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), in wrapping int64.
-    state_N = torch.arange(chunk.start, chunk.start + count, dtype=torch.int64, device=device)
+    state_N = torch.arange(chunk.start, end, chunk.stride, dtype=torch.int64, device=device)
     state_N = state_N.mul_(_wrapped(0x9E3779B97F4A7C15)).add_(base)
     state_N = (state_N ^ _shifted(state_N, 30)).mul_(_wrapped(0xBF58476D1CE4E5B9))
     state_N = (state_N ^ _shifted(state_N, 27)).mul_(_wrapped(0x94D049BB133111EB))

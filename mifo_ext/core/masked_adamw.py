@@ -6,51 +6,39 @@ paper's literal rule, kept for comparison.
 
 Dimensions:
     N  consecutive entries of one parameter
+    P  bytes that pack a mask of N entries, ceil(N / 8)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
-
 import torch
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, UInt8
 from torch import Tensor
 from torch.optim.adamw import adamw
+
+from mifo_ext.core import masked_adamw_cpu
+from mifo_ext.core.adamw import AdamWSettings, Moments
+from mifo_ext.core.masked_adamw_cpu import Scratch
+from mifo_ext.core.packed_bits import unpack_bits
+
+__all__ = [
+    "MODES",
+    "AdamWSettings",
+    "Moments",
+    "Scratch",
+    "clip_scale",
+    "masked_adamw_",
+    "squared_norms",
+]
 
 MODES = ("exact", "gradient_mask")
 
 
-@dataclass(frozen=True)
-class AdamWSettings:
-    """What AdamW needs beside the learning rate."""
-
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the first and the second moment, each in [0, 1)."""
-    eps: float = 1e-8
-    """Added to the root of the second moment, above 0."""
-    weight_decay: float = 0.01
-    """Share of the value that a step of learning rate 1 takes away, 0 or more."""
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their range."""
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"`betas` must be two numbers in [0, 1), but is {self.betas}.")
-        if not self.eps > 0:
-            raise ValueError(f"`eps` must be above 0, but is {self.eps}.")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"`weight_decay` must be 0 or more, but is {self.weight_decay}.")
-
-
-class Moments(NamedTuple):
-    """AdamW's running means of the gradient and of its square, updated in place."""
-
-    exp_avg: Tensor
-    exp_avg_sq: Tensor
-
-
 def squared_norms(
-    gradient_N: Float32[Tensor, " N"], held_N: Bool[Tensor, " N"] | None
+    gradient_N: Float32[Tensor, " N"],
+    held_N: Bool[Tensor, " N"] | UInt8[Tensor, " P"] | None,
+    *,
+    scratch: Scratch | None = None,
 ) -> Float64[Tensor, " 2"]:
     """The squared norms of a gradient over live and over held entries.
 
@@ -59,7 +47,8 @@ def squared_norms(
 
     Args:
         gradient_N: the gradient.
-        held_N: True on held entries; None when all are live.
+        held_N: True on held entries, maybe packed by `pack_bits`; None when all are live.
+        scratch: memory to use again on a processor; made for this call if None.
 
     Returns:
         Squared norm over live entries, squared norm over held entries.
@@ -68,6 +57,10 @@ def squared_norms(
     if held_N is None:
         live = norm(gradient_N, dtype=torch.float64) ** 2
         return torch.stack([live, torch.zeros_like(live)])
+    if gradient_N.device.type == "cpu":
+        scratch = Scratch() if scratch is None else scratch
+        return masked_adamw_cpu.squared_norms(gradient_N, held_N, scratch)
+    held_N = _unpacked(held_N, gradient_N.numel())
     live = norm(gradient_N.masked_fill(held_N, 0), dtype=torch.float64) ** 2
     held = norm(gradient_N.masked_fill(~held_N, 0), dtype=torch.float64) ** 2
     return torch.stack([live, held])
@@ -88,29 +81,33 @@ def masked_adamw_(
     gradient_N: Float32[Tensor, " N"],
     moments: Moments,
     *,
-    held_N: Bool[Tensor, " N"] | None,
+    held_N: Bool[Tensor, " N"] | UInt8[Tensor, " P"] | None,
     step: int,
     lr: float,
     settings: AdamWSettings,
     gradient_scale: float = 1.0,
     mode: str = "exact",
+    scratch: Scratch | None = None,
 ) -> Float64[Tensor, ""]:
     """Take one AdamW step on the live entries, in place.
 
-    Live entries get bit for bit what torch's AdamW gives them. In mode `exact` held entries and
+    Live entries get bit for bit what torch's AdamW gives them in the implementation it chooses for
+    the device itself; its `fused` one rounds otherwise. In mode `exact` held entries and
     their moments keep every bit; in mode `gradient_mask` held entries get a zero gradient and are
-    otherwise treated like all others. Temporary memory: about 7 times `weight_N`.
+    otherwise treated like all others. Temporary memory: `scratch` on a processor, elsewhere about 7
+    times `weight_N`.
 
     Args:
         weight_N: values, updated in place.
         gradient_N: gradient before clipping; not changed.
         moments: AdamW's moments, updated in place.
-        held_N: True on held entries; None when all are live.
+        held_N: True on held entries, maybe packed by `pack_bits`; None when all are live.
         step: number of this update, counted from 1, for AdamW's bias correction.
         lr: learning rate.
         settings: the other constants of AdamW.
         gradient_scale: factor on the gradient, from `clip_scale`.
         mode: a word of `MODES`.
+        scratch: memory to use again on a processor; made for this call if None.
 
     Returns:
         The squared norm of the change of `weight_N`.
@@ -120,7 +117,21 @@ def masked_adamw_(
     """
     if mode not in MODES:
         raise ValueError(f"`mode` must be one of {', '.join(MODES)}, but is {mode!r}.")
+    if weight_N.device.type == "cpu":
+        return masked_adamw_cpu.masked_adamw_(
+            weight_N,
+            gradient_N,
+            moments,
+            held=held_N,
+            step=step,
+            lr=lr,
+            settings=settings,
+            gradient_scale=gradient_scale,
+            mode=mode,
+            scratch=Scratch() if scratch is None else scratch,
+        )
 
+    held_N = None if held_N is None else _unpacked(held_N, weight_N.numel())
     if gradient_scale != 1.0:
         gradient_N = gradient_N * gradient_scale
     if held_N is not None and mode == "gradient_mask":
@@ -137,6 +148,10 @@ def masked_adamw_(
 
     change: Tensor = torch.linalg.vector_norm(before_N.sub_(weight_N), dtype=torch.float64)
     return change**2
+
+
+def _unpacked(held: Tensor, count: int) -> Tensor:
+    return held if held.dtype == torch.bool else unpack_bits(held, count)
 
 
 def _adamw_(

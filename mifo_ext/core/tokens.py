@@ -121,15 +121,14 @@ def demonstration_of_position(
     Raises:
         ValueError: if the offsets do not run from 0 up to `positions` without falling.
     """
-    lengths_B = offsets_B1.diff()
-    ends = offsets_B1[[0, -1]].tolist() if len(offsets_B1) else []
-    if ends != [0, positions] or bool((lengths_B < 0).any()):
+    offsets = offsets_B1.tolist()  # read once: an accelerator has to finish its work for that
+    if not offsets or [offsets[0], offsets[-1]] != [0, positions] or offsets != sorted(offsets):
         raise ValueError(
-            f"`offsets_B1` must run from 0 to {positions} without falling, but is "
-            f"{offsets_B1.tolist()}. Pass the offsets of the same jagged tensor as the values."
+            f"`offsets_B1` must run from 0 to {positions} without falling, but is {offsets}. "
+            "Pass the offsets of the same jagged tensor as the values."
         )
-    numbers_B = torch.arange(len(lengths_B), device=offsets_B1.device)
-    return numbers_B.repeat_interleave(lengths_B, output_size=positions)
+    numbers_B = torch.arange(len(offsets) - 1, device=offsets_B1.device)
+    return numbers_B.repeat_interleave(offsets_B1.diff(), output_size=positions)
 
 
 def _kept_counts(tokens_B: Int[Tensor, " B"], fraction: float) -> Int[Tensor, " B"]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
+from unittest import mock
 
 import pytest
 import torch
@@ -13,15 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mifo_ext.core.freezing import (
-    Selection,
-    choose_held,
-    count_bits,
-    held_count,
-    pack_bits,
-    unpack_bits,
-)
+from mifo_ext.core.freezing import Selection, choose_held, held_count
 from mifo_ext.core.importance import RANKINGS, Chunk
+from mifo_ext.core.kth_largest import LARGEST, Band
+from mifo_ext.core.packed_bits import pack_bits
+
+BAND = "mifo_ext.core.keyed_entries.KeyedEntries.likely_band"
 
 Model = dict[str, list[float]]
 
@@ -41,8 +40,14 @@ def hold(
 ) -> tuple[Selection, set[tuple[str, int]]]:
     """Select on one rank, every parameter in pieces between the cuts."""
     chunks = pieces(model, cuts)
-    selection = choose_held(lambda: chunks, names=sorted(model), count=count, entries=entries)
+    selection = choose_held(
+        lambda: chunks, names=sorted(model), total=size(model), count=count, entries=entries
+    )
     return selection, held_by(selection, chunks)
+
+
+def size(model: Model) -> int:
+    return sum(map(len, model.values()))
 
 
 def pieces(model: Model, cuts: Sequence[int]) -> list[Chunk]:
@@ -56,6 +61,8 @@ def pieces(model: Model, cuts: Sequence[int]) -> list[Chunk]:
 
 
 def held_by(selection: Selection, chunks: list[Chunk]) -> set[tuple[str, int]]:
+    for chunk in chunks:
+        assert torch.equal(selection.packed_mask(chunk), pack_bits(selection.mask(chunk)))
     return {
         (chunk.name, chunk.start + i)
         for chunk in chunks
@@ -80,7 +87,7 @@ def test_holds_the_largest_entries_of_the_whole_model() -> None:
     selection, held = hold(model, 3)
 
     assert held == {("a", 1), ("b", 0), ("b", 1)}
-    assert (selection.held, selection.eligible) == (3, 5)
+    assert selection.held == 3
     assert selection.threshold == pytest.approx(0.3)
 
 
@@ -140,13 +147,113 @@ def test_the_choice_is_exact_for_any_numbers(values: list[float], count: int) ->
     assert hold({"a": values}, count)[1] == by_sorting({"a": values}, count)
 
 
+@contextmanager
+def small(*, stride: int, set_aside: int, piece: int = 8) -> Iterator[None]:
+    """Sizes at which a small model meets what a large one does."""
+    with (
+        mock.patch("mifo_ext.core.keyed_entries.sample_stride", return_value=stride),
+        mock.patch("mifo_ext.core.keyed_entries.SET_ASIDE", set_aside),
+        mock.patch("mifo_ext.core.importance.PIECE", piece),
+    ):
+        yield
+
+
+@pytest.mark.parametrize("entries", RANKINGS)
+@settings(deadline=None)
+@given(
+    model=models,
+    count=st.integers(0, 130),
+    stride=st.sampled_from([1, 3, 7, 1001]),
+    set_aside=st.sampled_from([0, 3, 1000]),
+    cuts=st.lists(st.integers(1, 29)),
+)
+def test_the_choice_is_exact_whatever_the_sample_says_and_however_many_tie(
+    entries: str, model: Model, count: int, stride: int, set_aside: int, cuts: list[int]
+) -> None:
+    with small(stride=stride, set_aside=set_aside):
+        held = hold(model, count, cuts=cuts, entries=entries)[1]
+    assert held == by_sorting(model, count, entries=entries)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    values=st.lists(st.floats(0, 2.0**127, width=32), min_size=1, max_size=60),
+    count=st.integers(1, 60),
+    low=st.floats(0, 2.0**127, width=32),
+    width=st.integers(0, 1 << 30),
+)
+def test_a_band_that_misses_the_threshold_costs_time_only(
+    values: list[float], count: int, low: float, width: int
+) -> None:
+    bits = max(1, float_to_bits(low))
+    band = Band(bits, min(bits + width, LARGEST))
+    with mock.patch(BAND, return_value=band):
+        assert hold({"a": values}, count)[1] == by_sorting({"a": values}, count)
+
+
+def float_to_bits(value: float) -> int:
+    return int(torch.tensor(value, dtype=torch.float32).view(torch.int32))
+
+
+def a_model_of(entries: int, *, values: int) -> list[Chunk]:
+    """Chunks of a model with so many entries that take so many values."""
+    draw = torch.Generator().manual_seed(1)
+    importance = torch.randint(1, values + 1, (entries,), generator=draw).float()
+    parts = importance.split(1 << 14)
+    return [Chunk(f"w{i:03d}", 0, part, part) for i, part in enumerate(parts)]
+
+
+def test_an_ordinary_choice_looks_at_a_sample_and_once_at_all() -> None:
+    chunks = a_model_of(1 << 18, values=1 << 22)
+    passes = 0
+
+    def counted() -> list[Chunk]:
+        nonlocal passes
+        passes += 1
+        return chunks
+
+    names = [chunk.name for chunk in chunks]
+    selection = choose_held(counted, names=names, total=1 << 18, count=1 << 17)
+
+    keys = torch.cat([chunk.importance for chunk in chunks])
+    held = torch.cat([selection.mask(chunk) for chunk in chunks])
+    assert int(held.sum()) == 1 << 17
+    assert keys[held].min() >= keys[~held].max()
+    # One more in the parameter where the cut lies, should the last entry be tied.
+    assert passes in (2, 2 + 5)
+
+
+@pytest.mark.parametrize("values", [17, 1 << 22])
+@pytest.mark.parametrize("band", [None, Band(1, 2), Band(LARGEST - 1, LARGEST)])
+def test_ranks_exchange_at_most_64_kib(values: int, band: Band | None) -> None:
+    chunks = a_model_of(1 << 16, values=values)
+    # As many parameters as a model of 80 layers has.
+    names = sorted({chunk.name for chunk in chunks} | {f"x{i:03d}" for i in range(720)})
+    exchanged = 0
+
+    def add_up(counts: Tensor) -> Tensor:
+        nonlocal exchanged
+        exchanged += counts.numel() * counts.element_size()
+        return counts
+
+    with mock.patch(BAND, return_value=band) if band else small(stride=41, set_aside=1 << 20):
+        choose_held(
+            lambda: chunks, names=names, total=1 << 16, count=1 << 15, sum_over_ranks=add_up
+        )
+    assert exchanged <= 64 * 2**10
+
+
 def on_ranks(chunks_by_rank: list[list[Chunk]], names: list[str], count: int) -> list[Selection]:
     """Select on several ranks, each a thread."""
     gang = Gang(len(chunks_by_rank))
 
     def select(rank: int) -> Selection:
         return choose_held(
-            lambda: chunks_by_rank[rank], names=names, count=count, sum_over_ranks=gang.sum(rank)
+            lambda: chunks_by_rank[rank],
+            names=names,
+            total=sum(chunk.weight.numel() for chunks in chunks_by_rank for chunk in chunks),
+            count=count,
+            sum_over_ranks=gang.sum(rank),
         )
 
     with ThreadPoolExecutor(gang.size) as pool:
@@ -194,7 +301,7 @@ def test_ranks_agree_and_choose_as_one_rank_would(
     assert set().union(*map(held_by, selections, chunks_by_rank)) == held
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
 def test_importance_that_is_not_finite_names_its_parameter_on_every_rank(bad: float) -> None:
     good = Chunk("a", 0, torch.ones(3), torch.ones(3))
     broken = Chunk("b", 0, torch.tensor([1.0, bad]), torch.ones(2))
@@ -205,6 +312,7 @@ def test_importance_that_is_not_finite_names_its_parameter_on_every_rank(bad: fl
             choose_held(
                 lambda: [[good], [broken]][rank],
                 names=["a", "b"],
+                total=5,
                 count=1,
                 sum_over_ranks=gang.sum(rank),
             )
@@ -219,7 +327,7 @@ def test_a_parameter_of_billions_of_entries_is_cut_at_the_right_index() -> None:
     # Two pieces of one parameter, far apart, all tied: only the starts are large.
     first, last = 2**31 + 5, 2**32 + 7
     chunks = [Chunk("a", start, torch.ones(4), torch.ones(4)) for start in (last, first)]
-    selection = choose_held(lambda: chunks, names=["a"], count=6)
+    selection = choose_held(lambda: chunks, names=["a"], total=8, count=6)
     assert held_by(selection, chunks) == {
         ("a", index) for index in (*range(first, first + 4), last, last + 1)
     }
@@ -227,7 +335,7 @@ def test_a_parameter_of_billions_of_entries_is_cut_at_the_right_index() -> None:
 
 def test_an_unknown_order_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"one of moved_most, .* but is 'biggest'"):
-        choose_held(lambda: [], names=[], count=1, entries="biggest")
+        choose_held(lambda: [], names=[], total=0, count=1, entries="biggest")
 
 
 @pytest.mark.parametrize(
@@ -243,32 +351,3 @@ def test_the_count_is_the_exact_floor(fraction: float, entries: int, count: int)
 def test_a_fraction_outside_its_range_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match=r"`fraction` must be in \[0, 1\], but is"):
         held_count(fraction, 10)
-
-
-def test_bits_are_packed_eight_to_a_byte_lowest_first() -> None:
-    mask = torch.tensor([True, False, False, True] + [False] * 4 + [True])
-    packed = pack_bits(mask)
-    assert packed.tolist() == [0b00001001, 0b00000001]
-    assert count_bits(packed) == 3
-
-
-@settings(deadline=None)
-@given(bits=st.lists(st.booleans(), max_size=100))
-def test_unpacking_undoes_packing(bits: list[bool]) -> None:
-    mask = torch.tensor(bits, dtype=torch.bool)
-    packed = pack_bits(mask)
-
-    assert packed.dtype == torch.uint8
-    assert packed.numel() == -(-len(bits) // 8)
-    assert unpack_bits(packed, len(bits)).tolist() == bits
-    assert count_bits(packed) == sum(bits)
-
-
-def test_every_byte_is_packed_right() -> None:
-    bytes_ = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(pack_bits(unpack_bits(bytes_, 2048)), bytes_)
-
-
-def test_a_packed_mask_of_another_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="`packed_P` must have 2 bytes for 9 entries, but has 1"):
-        unpack_bits(torch.zeros(1, dtype=torch.uint8), 9)

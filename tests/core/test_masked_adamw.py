@@ -169,3 +169,20 @@ def test_settings_outside_their_range_are_refused(wrong: dict[str, object], mess
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="one of exact, gradient_mask, but is 'soft'"):
         ours(torch.ones(1), [torch.ones(1)], held=[None], mode="soft")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_long_parameters_follow_torch_whatever_pieces_and_threads_there_are(threads: int) -> None:
+    count = 3 * (1 << 17) + 5
+    weight, gradients = random(count, seed=1), list(1e-3 * random(2, count, seed=2))
+    mask = random(count, seed=3) > 0
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        after, moments = ours(weight, gradients, held=[mask, mask])
+        plain, plain_moments = torch_adamw(weight, gradients)
+    finally:
+        torch.set_num_threads(before)
+    for now, free in zip((after, *moments), (plain, *plain_moments), strict=True):
+        assert torch.equal(now[~mask], free[~mask])
+    assert torch.equal(after[mask], weight[mask])

@@ -109,7 +109,7 @@ def spans(worker: Any) -> dict[str, torch.Tensor]:
 
 def masks(worker: Any) -> dict[str, torch.Tensor]:
     """True where an entry on this rank is held, keyed as `spans`."""
-    from mifo_ext.core.freezing import unpack_bits
+    from mifo_ext.core.packed_bits import unpack_bits
 
     hold = worker.hold
     return {

@@ -1,0 +1,169 @@
+"""An SFT step around held entries, against clipping and stepping with torch's own AdamW.
+
+    python benchmarks/held_step.py [--entries 1e6 1e7] [--threads 1 2] [--repeats 7]
+                                   [--device cpu] [--json FILE]
+
+Ours is `ParameterHold.step` with half of the entries held: norms over live and held entries,
+clipping, AdamW on live entries, the norm of the change. The alternatives hold nothing and report
+nothing: `clip_grad_norm_` and a step of `torch.optim.AdamW`, in the implementation that it chooses
+for the device itself, whose bits ours gives to live entries, and in its `fused` one, which rounds
+otherwise. Both steps of a round begin with the same gradients; ratios are medians over rounds.
+Under `processor` stands the time that all threads were at work, which other programs on the
+machine disturb less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from measure import interleaved, machine, ratio, write
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from mifo_ext.adapters.hold import ParameterHold
+from mifo_ext.adapters.hold_settings import SftOptimizerSettings
+from mifo_ext.settings import HoldSettings
+
+OURS = "ours"
+WIDTH = 1024
+LR = 1e-5
+CLIP_NORM = 1.0
+HELD = HoldSettings(entries="moved_most", fraction=0.5, decay=0.5, mode="exact", seed=0)
+
+
+def decoder_like(entries: int, device: torch.device) -> nn.Module:
+    """Matrices and norms of a decoder's shapes, so many entries in all, with gradients."""
+    module = nn.Module()
+    draw = torch.Generator().manual_seed(0)
+    shapes = [(4 * WIDTH, WIDTH), (WIDTH, WIDTH), (WIDTH,)]
+    left, number = entries, 0
+    while left > 0:
+        shape = shapes[number % len(shapes)]
+        if torch.Size(shape).numel() > left:
+            shape = (left,)
+        weight = torch.empty(shape).normal_(0, 0.02, generator=draw)
+        parameter = nn.Parameter(weight.to(device))
+        parameter.grad = torch.empty(shape).normal_(0, 1e-3, generator=draw).to(device)
+        module.register_parameter(f"w{number}", parameter)
+        left, number = left - parameter.numel(), number + 1
+    return module
+
+
+def engaged(module: nn.Module) -> ParameterHold:
+    """A hold on half of the module's entries, after an RL phase that moved them all."""
+    hold = ParameterHold(module, HELD, SftOptimizerSettings(clip_norm=CLIP_NORM))
+    hold.begin_phase()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=1e-4)
+    hold.engage()
+    return hold
+
+
+def torch_step(module: nn.Module, *, fused: bool | None) -> Callable[[], None]:
+    """Clip and step as without a hold."""
+    optimizer = torch.optim.AdamW(module.parameters(), lr=LR, fused=fused)
+
+    def step() -> None:
+        torch.nn.utils.clip_grad_norm_(module.parameters(), CLIP_NORM)
+        optimizer.step()
+
+    return step
+
+
+def alternatives(entries: int, device: torch.device) -> dict[str, Callable[[], object]]:
+    """What is measured, each on a module of its own."""
+    hold = engaged(decoder_like(entries, device))
+    return {
+        OURS: lambda: hold.step(lr=LR),
+        "torch, its choice": torch_step(decoder_like(entries, device), fused=None),
+        "torch, fused": torch_step(decoder_like(entries, device), fused=True),
+    }
+
+
+def timed_at_work(run: Callable[[], object], seconds: list[float]) -> Callable[[], None]:
+    """The same, and note how long the process's threads were at work."""
+
+    def noted() -> None:
+        started = time.process_time()
+        run()
+        seconds.append(time.process_time() - started)
+
+    return noted
+
+
+def measured(
+    entries: int, threads: int, repeats: int, device: torch.device
+) -> list[dict[str, object]]:
+    """One row an alternative."""
+    torch.set_num_threads(threads)
+    runs = alternatives(entries, device)
+    at_work: dict[str, list[float]] = {name: [] for name in runs}
+    noted = {name: timed_at_work(run, at_work[name]) for name, run in runs.items()}
+    seconds = interleaved(noted, repeats)
+    return [
+        {
+            "entries": entries,
+            "threads": threads,
+            "name": name,
+            "seconds": statistics.median(taken),
+            "ours_over_it": ratio(seconds[OURS], taken),
+            "processor_seconds": statistics.median(at_work[name][-repeats:]),
+            "ours_over_it_processor": ratio(at_work[OURS][-repeats:], at_work[name][-repeats:]),
+        }
+        for name, taken in seconds.items()
+    ]
+
+
+def shown(rows: list[dict[str, object]]) -> Table:
+    """The rows as a table."""
+    table = Table("entries", "threads", "", "ns an entry", "ours / it", "processor", "ours / it")
+    for row in rows:
+        entries = float(str(row["entries"]))
+        table.add_row(
+            f"{entries:.0e}",
+            f"{row['threads']}",
+            f"{row['name']}",
+            f"{float(str(row['seconds'])) / entries * 1e9:.2f}",
+            f"{row['ours_over_it']:.2f}",
+            f"{float(str(row['processor_seconds'])) / entries * 1e9:.2f}",
+            f"{row['ours_over_it_processor']:.2f}",
+        )
+    return table
+
+
+def main() -> None:
+    """Measure and show."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--entries", type=float, nargs="+", default=[1e6, 1e7])
+    parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", help="the accelerator where there is one")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    device = torch.device(arguments.device or found or "cpu")
+    rows = [
+        row
+        for entries in arguments.entries
+        for threads in arguments.threads
+        for row in measured(int(entries), threads, arguments.repeats, device)
+    ]
+    console = Console(width=100)
+    console.print(shown(rows))
+    about = machine() | {"threads": " ".join(map(str, arguments.threads)), "device": str(device)}
+    console.print(" · ".join(f"{key} {value}" for key, value in about.items()))
+    if arguments.json:
+        write(arguments.json, "held_step", rows)
+
+
+if __name__ == "__main__":
+    main()

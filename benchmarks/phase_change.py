@@ -1,0 +1,118 @@
+"""A whole phase change of the hold, against one AdamW step over the same parameters.
+
+    python benchmarks/phase_change.py [--entries 1e7 1e8] [--repeats 5] [--json FILE]
+
+Phase change: what `+recipe=mifo` does between RL and SFT and back, `engage` (importance, history,
+the exact choice, the packed mask), `release` and `begin_phase` (the snapshot). The alternative:
+one step of `torch.optim.AdamW(fused=True)` and of its default. On an accelerator, copying what the
+hold keeps in host memory there and back once stands beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from measure import interleaved, machine, ratio, write
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from mifo_ext.adapters.hold import ParameterHold
+from mifo_ext.adapters.hold_settings import SftOptimizerSettings
+from mifo_ext.settings import HoldSettings
+
+
+def module_of(entries: int, device: torch.device) -> nn.Module:
+    """Matrices of a decoder's shapes, so many entries in all, with gradients."""
+    width = 1024
+    rows = entries // width
+    module = nn.Module()
+    draw = torch.Generator().manual_seed(0)
+    for number, first in enumerate(range(0, rows, 4 * width)):
+        shape = (min(4 * width, rows - first), width)
+        weight = torch.empty(shape).normal_(0, 0.02, generator=draw)
+        parameter = nn.Parameter(weight.to(device))
+        parameter.grad = torch.empty(shape).normal_(0, 1e-3, generator=draw).to(device)
+        module.register_parameter(f"w{number:03d}", parameter)
+    return module
+
+
+def measured(entries: int, repeats: int, device: torch.device) -> list[dict[str, object]]:
+    """One row for each thing that is timed."""
+    module = module_of(entries, device)
+    settings = HoldSettings(entries="moved_most", fraction=0.5, decay=0.5, mode="exact", seed=0)
+    hold = ParameterHold(module, settings, SftOptimizerSettings())
+    fused = torch.optim.AdamW(module.parameters(), lr=1e-6, fused=True)
+    default = torch.optim.AdamW(module.parameters(), lr=1e-6)
+    hold.begin_phase()
+    fused.step()
+
+    def phase_change() -> None:
+        hold.engage()
+        hold.release()
+        hold.begin_phase()
+
+    timed: dict[str, Callable[[], object]] = {
+        "phase change": phase_change,
+        "AdamW step, fused": fused.step,
+        "AdamW step, torch's default": default.step,
+    }
+    if device.type != "cpu":
+        host = [torch.empty(p.numel(), pin_memory=True) for p in module.parameters()] * 2
+        place = torch.empty(max(part.numel() for part in host), device=device)
+
+        def copy_once() -> None:
+            for part in host:
+                place[: part.numel()].copy_(part, non_blocking=True)
+                part.copy_(place[: part.numel()], non_blocking=True)
+
+        timed["copying snapshot and history once"] = copy_once
+    seconds = interleaved(timed, repeats)
+    return [
+        {
+            "entries": entries,
+            "device": device.type,
+            "name": name,
+            "seconds": statistics.median(taken),
+            "phase_change_over_it": ratio(seconds["phase change"], taken),
+        }
+        for name, taken in seconds.items()
+    ]
+
+
+def main() -> None:
+    """Measure and show."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--entries", type=float, nargs="+", default=[1e7, 1e8])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    rows = [
+        row
+        for count in arguments.entries
+        for row in measured(int(count), arguments.repeats, device)
+    ]
+    table = Table("entries", "", "seconds", "ns an entry", "phase change / it")
+    for row in rows:
+        seconds, count = float(str(row["seconds"])), int(str(row["entries"]))
+        table.add_row(
+            f"{count:.0e}",
+            str(row["name"]),
+            f"{seconds:.3f}",
+            f"{seconds / count * 1e9:.2f}",
+            f"{row['phase_change_over_it']:.2f}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(" · ".join(f"{key} {value}" for key, value in machine().items()))
+    if arguments.json:
+        write(arguments.json, "phase_change", rows)
+
+
+if __name__ == "__main__":
+    main()
