@@ -31,11 +31,14 @@ def keep_numbers(runs: Path, numbers: Path) -> None:
     for folder in sorted(path for path in runs.iterdir() if (path / "metrics.jsonl").exists()):
         kept = numbers / folder.name / "metrics.jsonl"
         kept.parent.mkdir(parents=True)
-        lines = []
-        for line in (folder / "metrics.jsonl").read_text().splitlines():
-            entry = json.loads(line)
-            data = {key: value for key, value in entry["data"].items() if wanted(key)}
-            lines.append(json.dumps({"step": entry["step"], "data": data}))
+        # A run that was interrupted has earlier files; of a step done twice the later entry counts.
+        steps: dict[int, dict[str, float]] = {}
+        for file in [*sorted(folder.glob("metrics-*.jsonl")), folder / "metrics.jsonl"]:
+            for line in file.read_text().splitlines():
+                entry = json.loads(line)
+                data = {key: value for key, value in entry["data"].items() if wanted(key)}
+                steps.setdefault(entry["step"], {}).update(data)
+        lines = [json.dumps({"step": step, "data": steps[step]}) for step in sorted(steps)]
         kept.write_text("\n".join(lines) + "\n")
 
 

@@ -82,14 +82,14 @@ def write(path: Path, name: str, rows: Sequence[Mapping[str, object]]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def peak_rise_bytes(run: Callable[[], object]) -> int:
+def peak_rise_bytes(run: Callable[[], object], *, host: bool = False) -> int:
     """How far memory in use rises above what it is now while `run` runs.
 
-    On an accelerator that is what torch allocates there. Else it is this process's resident
-    memory, as Linux keeps it: run it by `in_tidy_process`, because pages that the process freed
-    but kept would count as none.
+    On an accelerator, unless the `host` is asked for, that is what torch allocates there. Else it
+    is this process's resident memory, as Linux keeps it: run it by `in_tidy_process`, because
+    pages that the process freed but kept would count as none.
     """
-    if torch.accelerator.is_available():
+    if torch.accelerator.is_available() and not host:
         before = torch.accelerator.memory_allocated()
         torch.accelerator.reset_peak_memory_stats()
         run()

@@ -3,7 +3,8 @@
     python benchmarks/phase_change.py [--entries 1e7 1e8] [--repeats 5] [--json FILE]
 
 Phase change: what `+recipe=mifo` does between RL and SFT and back, `engage` (importance, history,
-the exact choice, the packed mask), `release` and `begin_phase` (the snapshot). The alternative:
+the exact choice, the packed mask), `release` and `begin_phase` (the snapshot). Before each run
+every weight moves by a normal number of its own, as after several RL steps. The alternative:
 one step of `torch.optim.AdamW(fused=True)` and of its default. On an accelerator, copying what the
 hold keeps in host memory there and back once stands beside them.
 """
@@ -51,6 +52,11 @@ def measured(entries: int, repeats: int, device: torch.device) -> list[dict[str,
     hold.begin_phase()
     fused.step()
 
+    @torch.no_grad()
+    def move() -> None:
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=1e-6)
+
     def phase_change() -> None:
         hold.engage()
         hold.release()
@@ -71,7 +77,7 @@ def measured(entries: int, repeats: int, device: torch.device) -> list[dict[str,
                 part.copy_(place[: part.numel()], non_blocking=True)
 
         timed["copying snapshot and history once"] = copy_once
-    seconds = interleaved(timed, repeats)
+    seconds = interleaved(timed, repeats, prepare=move)
     return [
         {
             "entries": entries,
@@ -91,7 +97,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     rows = [
         row
         for count in arguments.entries

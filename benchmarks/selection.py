@@ -82,7 +82,7 @@ def extra_bytes(kind: str, count: int, name: str) -> int:
     for call in alternatives(warm).values():
         call()
     importance = entries_of(kind, count)
-    return peak_rise_bytes(alternatives(importance)[name])
+    return peak_rise_bytes(alternatives(importance)[name], host=True)
 
 
 def shown(rows: list[dict[str, object]]) -> Table:

@@ -40,7 +40,8 @@ class ParameterHold:
         device, from `engage` to `release`: the packed mask, n / 8 bytes.
         device, inside a call: under 64 MiB, whatever n is. `step` on one span: SFT's moments (8
             MiB), copies to restore from (12), AdamW's own (up to 12), the clipped gradient (4),
-            mask bits (2). `engage`: importance and history (8), keys and their hashes (26).
+            mask bits (2). `engage`: importance and history (8), keys and their hashes (26),
+            entries set aside (16, for a moment twice).
         host, always: snapshot, 4 n bytes; history, 4 n (none if decay is 0); last mask, n / 8.
         host, with `moments=own`, from the first SFT step: exp_avg and exp_avg_sq, 8 n bytes.
         host, without an accelerator, from the first SFT step: `step`'s memory for what it computes
@@ -195,7 +196,7 @@ class ParameterHold:
         """Everything needed to go on, for this rank: tensors and plain values only.
 
         The tensors are the hold's own, not copies: save them before it is used again. The history
-        is kept as the held entries' values, because all others are zero.
+        is kept as the held entries' values, because only these are carried over.
 
         Raises:
             RuntimeError: if the hold is engaged.
@@ -238,6 +239,8 @@ class ParameterHold:
                     start_N, end_N, history_N, decay=self.settings.decay
                 )
                 kept_N.copy_(importance_N, non_blocking=True)
+        # What samples host memory next does so on the host.
+        self.layout.wait()
         moved, squared_norm = self.layout.sum_pairs([totals])
         return int(moved), squared_norm**0.5
 

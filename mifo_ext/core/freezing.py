@@ -1,8 +1,8 @@
 """Which entries of a model are held still: exactly so many, the same ones however it is sharded.
 
-The entries are never gathered nor sorted. Ranks exchange counts only, at most 64 KiB a rank in
-all, and then know the exact key at the threshold (`mifo_ext.core.kth_largest`). Entries tied with
-it are taken in the order of (parameter name, index in the unsharded parameter).
+The entries are never gathered nor sorted. Ranks exchange counts only, at most 48 KiB and 8 bytes a
+parameter, and then know the exact key at the threshold (`mifo_ext.core.kth_largest`). Entries tied
+with it are taken in the order of (parameter name, index in the unsharded parameter).
 
 Dimensions:
     N  consecutive entries of one parameter, in the order of its flattened tensor

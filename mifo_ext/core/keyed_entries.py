@@ -208,7 +208,7 @@ class KeyedEntries(NamedTuple):
         counts = self.sum_over_ranks(improper).tolist()
         bad = [f"{name} ({n} entries)" for name, n in zip(self.names, counts, strict=True) if n]
         raise ValueError(
-            "The importance of every entry must be finite, but is not in "
+            "The importance of every entry must be finite and 0 or more, but is not in "
             f"{', '.join(bad)}. The weights have diverged: go back to an earlier checkpoint."
         )
 

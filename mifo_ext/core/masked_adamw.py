@@ -11,6 +11,9 @@ Dimensions:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from jaxtyping import Bool, Float32, Float64, UInt8
 from torch import Tensor
@@ -135,17 +138,28 @@ def masked_adamw_(
     if gradient_scale != 1.0:
         gradient_N = gradient_N * gradient_scale
     if held_N is not None and mode == "gradient_mask":
-        gradient_N = gradient_N.masked_fill(held_N, 0)
+        gradient_N, held_N = gradient_N.masked_fill(held_N, 0), None
+    update = partial(_adamw_, step=step, lr=lr, settings=settings)
+    return _restored_(weight_N, gradient_N, moments, held_N=held_N, update=update)
 
+
+def _restored_(
+    weight_N: Tensor,
+    gradient_N: Tensor,
+    moments: Moments,
+    *,
+    held_N: Tensor | None,
+    update: Callable[[Tensor, Tensor, Moments], None],
+) -> Tensor:
+    """Update everything, and put held entries back; the squared norm of the change."""
     before_N = weight_N.clone()
-    if held_N is None or mode == "gradient_mask":
-        _adamw_(weight_N, gradient_N, moments, step=step, lr=lr, settings=settings)
+    if held_N is None:
+        update(weight_N, gradient_N, moments)
     else:
         kept = [(weight_N, before_N), *((value_N, value_N.clone()) for value_N in moments)]
-        _adamw_(weight_N, gradient_N, moments, step=step, lr=lr, settings=settings)
+        update(weight_N, gradient_N, moments)
         for value_N, kept_N in kept:
             torch.where(held_N, kept_N, value_N, out=value_N)
-
     change: Tensor = torch.linalg.vector_norm(before_N.sub_(weight_N), dtype=torch.float64)
     return change**2
 

@@ -51,16 +51,20 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        self._rows = torch.empty(_ROWS, 0)
+        self._rows = _floats(0)
 
     def pieces(self, count: int) -> Iterator[tuple[slice, Tensor]]:
         """Cut `count` entries: where each piece lies, and memory for it, (6, entries)."""
         size = min(THREAD_PIECE * torch.get_num_threads(), LARGEST_PIECE)
         if self._rows.shape[1] < min(size, count):
-            self._rows = torch.empty(_ROWS, min(size, count))
+            self._rows = _floats(min(size, count))
         for start in range(0, count, size):
             length = min(size, count - start)
             yield slice(start, start + length), self._rows[:, :length]
+
+
+def _floats(count: int) -> Tensor:
+    return torch.empty(_ROWS, count, dtype=torch.float32, device="cpu")
 
 
 class _Piece(NamedTuple):

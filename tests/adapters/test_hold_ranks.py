@@ -280,5 +280,5 @@ def test_all_ranks_notice_what_goes_wrong_on_one(both_ranks: list[Any]) -> None:
     for rank in (found["wrong"] for found in both_ranks):
         assert not rank["applied"]
         assert rank["unchanged"]
-        assert "must be finite, but is not in 0.bias (1 entries)" in rank["weights"]
+        assert "must be finite and 0 or more, but is not in 0.bias (1 entries)" in rank["weights"]
         assert "`use_orig_params` must be False under FSDP1" in rank["original"]

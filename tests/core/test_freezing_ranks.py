@@ -1,0 +1,198 @@
+"""The choice of held entries by a sample and one pass, on one rank and on many."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from unittest import mock
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mifo_ext.core.freezing import Selection, choose_held
+from mifo_ext.core.importance import RANKINGS, Chunk
+from mifo_ext.core.kth_largest import LARGEST, Band
+from tests.support.held_entries import Model, by_sorting, held_by, hold, models, pieces
+
+BAND = "mifo_ext.core.keyed_entries.KeyedEntries.likely_band"
+
+
+@contextmanager
+def small(*, stride: int, set_aside: int, piece: int = 8) -> Iterator[None]:
+    """Sizes at which a small model meets what a large one does."""
+    with (
+        mock.patch("mifo_ext.core.keyed_entries.sample_stride", return_value=stride),
+        mock.patch("mifo_ext.core.keyed_entries.SET_ASIDE", set_aside),
+        mock.patch("mifo_ext.core.importance.PIECE", piece),
+    ):
+        yield
+
+
+@pytest.mark.parametrize("entries", RANKINGS)
+@settings(deadline=None)
+@given(
+    model=models,
+    count=st.integers(0, 130),
+    stride=st.sampled_from([1, 3, 7, 1001]),
+    set_aside=st.sampled_from([0, 3, 1000]),
+    cuts=st.lists(st.integers(1, 29)),
+)
+def test_the_choice_is_exact_whatever_the_sample_says_and_however_many_tie(
+    entries: str, model: Model, count: int, stride: int, set_aside: int, cuts: list[int]
+) -> None:
+    with small(stride=stride, set_aside=set_aside):
+        held = hold(model, count, cuts=cuts, entries=entries)[1]
+    assert held == by_sorting(model, count, entries=entries)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    values=st.lists(st.floats(0, 2.0**127, width=32), min_size=1, max_size=60),
+    count=st.integers(1, 60),
+    low=st.floats(0, 2.0**127, width=32),
+    width=st.integers(0, 1 << 30),
+)
+def test_a_band_that_misses_the_threshold_costs_time_only(
+    values: list[float], count: int, low: float, width: int
+) -> None:
+    bits = max(1, float_to_bits(low))
+    band = Band(bits, min(bits + width, LARGEST))
+    with mock.patch(BAND, return_value=band):
+        assert hold({"a": values}, count)[1] == by_sorting({"a": values}, count)
+
+
+def float_to_bits(value: float) -> int:
+    return int(torch.tensor(value, dtype=torch.float32).view(torch.int32))
+
+
+def a_model_of(entries: int, *, values: int) -> list[Chunk]:
+    """Chunks of a model with so many entries that take so many values."""
+    draw = torch.Generator().manual_seed(1)
+    importance = torch.randint(1, values + 1, (entries,), generator=draw).float()
+    parts = importance.split(1 << 14)
+    return [Chunk(f"w{i:03d}", 0, part, part) for i, part in enumerate(parts)]
+
+
+def test_an_ordinary_choice_looks_at_a_sample_and_once_at_all() -> None:
+    chunks = a_model_of(1 << 18, values=1 << 22)
+    passes = 0
+
+    def counted() -> list[Chunk]:
+        nonlocal passes
+        passes += 1
+        return chunks
+
+    names = [chunk.name for chunk in chunks]
+    selection = choose_held(counted, names=names, total=1 << 18, count=1 << 17)
+
+    keys = torch.cat([chunk.importance for chunk in chunks])
+    held = torch.cat([selection.mask(chunk) for chunk in chunks])
+    assert int(held.sum()) == 1 << 17
+    assert keys[held].min() >= keys[~held].max()
+    # One more in the parameter where the cut lies, should the last entry be tied.
+    assert passes in (2, 2 + 5)
+
+
+@pytest.mark.parametrize("values", [17, 1 << 22])
+@pytest.mark.parametrize("band", [None, Band(1, 2), Band(LARGEST - 1, LARGEST)])
+def test_ranks_exchange_at_most_64_kib(values: int, band: Band | None) -> None:
+    chunks = a_model_of(1 << 16, values=values)
+    # As many parameters as a model of 80 layers has.
+    names = sorted({chunk.name for chunk in chunks} | {f"x{i:03d}" for i in range(720)})
+    exchanged = 0
+
+    def add_up(counts: Tensor) -> Tensor:
+        nonlocal exchanged
+        exchanged += counts.numel() * counts.element_size()
+        return counts
+
+    with mock.patch(BAND, return_value=band) if band else small(stride=41, set_aside=1 << 20):
+        choose_held(
+            lambda: chunks, names=names, total=1 << 16, count=1 << 15, sum_over_ranks=add_up
+        )
+    assert exchanged <= 64 * 2**10
+
+
+def on_ranks(chunks_by_rank: list[list[Chunk]], names: list[str], count: int) -> list[Selection]:
+    """Select on several ranks, each a thread."""
+    gang = Gang(len(chunks_by_rank))
+
+    def select(rank: int) -> Selection:
+        return choose_held(
+            lambda: chunks_by_rank[rank],
+            names=names,
+            total=sum(chunk.weight.numel() for chunks in chunks_by_rank for chunk in chunks),
+            count=count,
+            sum_over_ranks=gang.sum(rank),
+        )
+
+    with ThreadPoolExecutor(gang.size) as pool:
+        return list(pool.map(select, range(gang.size)))
+
+
+class Gang:
+    """Ranks in one process that add up tensors, and remember the largest."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._barrier = threading.Barrier(size, timeout=10)
+        self._parts: list[Tensor] = [torch.empty(0)] * size
+
+    def sum(self, rank: int) -> Callable[[Tensor], Tensor]:
+        def add_up(part: Tensor) -> Tensor:
+            self._parts[rank] = part.clone()
+            self._barrier.wait()
+            total = torch.stack(self._parts).sum(0)
+            self._barrier.wait()
+            return total
+
+        return add_up
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    model=models,
+    count=st.integers(0, 130),
+    cuts=st.lists(st.integers(1, 29)),
+    ranks=st.integers(1, 7),
+    deal=st.randoms(use_true_random=False),
+)
+def test_ranks_agree_and_choose_as_one_rank_would(
+    model: Model, count: int, cuts: list[int], ranks: int, deal: object
+) -> None:
+    chunks_by_rank: list[list[Chunk]] = [[] for _ in range(ranks)]
+    for chunk in pieces(model, cuts):
+        chunks_by_rank[deal.randrange(ranks)].append(chunk)  # type: ignore[attr-defined]
+
+    selections = on_ranks(chunks_by_rank, sorted(model), count)
+
+    alone, held = hold(model, count)
+    assert set(selections) == {alone}
+    assert set().union(*map(held_by, selections, chunks_by_rank)) == held
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
+def test_importance_that_is_not_finite_names_its_parameter_on_every_rank(bad: float) -> None:
+    good = Chunk("a", 0, torch.ones(3), torch.ones(3))
+    broken = Chunk("b", 0, torch.tensor([1.0, bad]), torch.ones(2))
+    gang = Gang(2)
+
+    def message(rank: int) -> str:
+        with pytest.raises(ValueError, match="must be finite") as error:
+            choose_held(
+                lambda: [[good], [broken]][rank],
+                names=["a", "b"],
+                total=5,
+                count=1,
+                sum_over_ranks=gang.sum(rank),
+            )
+        return str(error.value)
+
+    with ThreadPoolExecutor(2) as pool:
+        messages = list(pool.map(message, range(2)))
+    assert all("is not in b (1 entries)" in text for text in messages)
