@@ -87,18 +87,21 @@ def extra_bytes(kind: str, count: int, name: str) -> int:
 
 def shown(rows: list[dict[str, object]]) -> Table:
     """Times and memory as a table."""
-    table = Table("entries", "kind", "", "seconds", "ns an entry", "ours / it", "extra memory")
+    table = Table(
+        "entries", "kind", "", "ns an entry", "ours / it", "MiB", caption="* fastest other"
+    )
+    for column in table.columns:
+        column.no_wrap = True
     for row in rows:
         count, seconds = int(str(row["entries"])), float(str(row["seconds"]))
-        mark = " (fastest other)" if row["fastest_alternative"] else ""
+        mark = " *" if row["fastest_alternative"] else ""
         table.add_row(
             f"{count:.0e}",
             str(row["kind"]),
             f"{row['name']}{mark}",
-            f"{seconds:.3f}",
             f"{seconds / count * 1e9:.2f}",
             f"{row['ours_over_it']:.2f}",
-            f"{int(str(row['extra_bytes'])) / 2**20:.0f} MiB",
+            f"{int(str(row['extra_bytes'])) / 2**20:.0f}",
         )
     return table
 
@@ -122,7 +125,8 @@ def main() -> None:
     table = Table("ranks", "kind", "entries a rank", "bytes exchanged a rank", "same as one rank")
     for row in exchanged:
         table.add_row(*(str(value) for value in row.values()))
-    console.print(table)
+    if exchanged:
+        console.print(table)
     console.print(" · ".join(f"{key} {value}" for key, value in machine().items()))
     if arguments.json:
         write(arguments.json, "selection", [*rows, *exchanged])
