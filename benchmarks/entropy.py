@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from measure import in_tidy_process, interleaved, machine, peak_rise_bytes, ratio, write
-from rich.console import Console
+from measure import device, in_tidy_process, interleaved, peak_rise_bytes, ratio, show
 from rich.table import Table
 from torch import Tensor
 
@@ -69,8 +68,7 @@ def alternatives(logits_NV: Tensor) -> dict[str, Callable[[], object]]:
 
 def logits_of(case: Case) -> Tensor:
     """Random logits about as far apart as a trained model's."""
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    logits_NV = 4 * torch.randn(case.rows, case.vocabulary, device=device)
+    logits_NV = 4 * torch.randn(case.rows, case.vocabulary, device=device())
     return logits_NV.to(DTYPES[case.dtype])
 
 
@@ -126,11 +124,7 @@ def main() -> None:
     rows = [
         row for case in (QUICK if arguments.quick else CASES) for row in measured(case, repeats)
     ]
-    console = Console(width=100)
-    console.print(shown(rows))
-    console.print(" · ".join(f"{key} {value}" for key, value in machine().items()))
-    if arguments.json:
-        write(arguments.json, "entropy", rows)
+    show("entropy", [shown(rows)], rows, file=arguments.json)
 
 
 if __name__ == "__main__":

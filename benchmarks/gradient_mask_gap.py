@@ -29,9 +29,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
+from mifo_ext.core.adamw import AdamWSettings, Moments
 from mifo_ext.core.freezing import choose_held, held_count
 from mifo_ext.core.importance import Chunk, decayed_importance
-from mifo_ext.core.masked_adamw import AdamWSettings, Moments, clip_scale, masked_adamw_
+from mifo_ext.core.masked_adamw import clip_scale, masked_adamw_
 
 C, H, A, R = 32, 128, 16, 8
 BATCH = 64

@@ -22,8 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measure import interleaved, machine, ratio, write
-from rich.console import Console
+from measure import decoder_like, device, interleaved, ratio, show
 from rich.table import Table
 from torch import nn
 
@@ -32,28 +31,9 @@ from mifo_ext.adapters.hold_settings import SftOptimizerSettings
 from mifo_ext.settings import HoldSettings
 
 OURS = "ours"
-WIDTH = 1024
 LR = 1e-5
 CLIP_NORM = 0.1
 HELD = HoldSettings(entries="moved_most", fraction=0.5, decay=0.5, mode="exact", seed=0)
-
-
-def decoder_like(entries: int, device: torch.device) -> nn.Module:
-    """Matrices and norms of a decoder's shapes, so many entries in all, with gradients."""
-    module = nn.Module()
-    draw = torch.Generator().manual_seed(0)
-    shapes = [(4 * WIDTH, WIDTH), (WIDTH, WIDTH), (WIDTH,)]
-    left, number = entries, 0
-    while left > 0:
-        shape = shapes[number % len(shapes)]
-        if torch.Size(shape).numel() > left:
-            shape = (left,)
-        weight = torch.empty(shape).normal_(0, 0.02, generator=draw)
-        parameter = nn.Parameter(weight.to(device))
-        parameter.grad = torch.empty(shape).normal_(0, 1e-3, generator=draw).to(device)
-        module.register_parameter(f"w{number}", parameter)
-        left, number = left - parameter.numel(), number + 1
-    return module
 
 
 def engaged(module: nn.Module) -> ParameterHold:
@@ -150,20 +130,15 @@ def main() -> None:
     parser.add_argument("--device", help="the accelerator where there is one")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    device = torch.device(arguments.device or found or "cpu")
+    on = torch.device(arguments.device) if arguments.device else device()
     rows = [
         row
         for entries in arguments.entries
         for threads in arguments.threads
-        for row in measured(int(entries), threads, arguments.repeats, device)
+        for row in measured(int(entries), threads, arguments.repeats, on)
     ]
-    console = Console(width=100)
-    console.print(shown(rows))
-    about = machine() | {"threads": " ".join(map(str, arguments.threads)), "device": str(device)}
-    console.print(" · ".join(f"{key} {value}" for key, value in about.items()))
-    if arguments.json:
-        write(arguments.json, "held_step", rows)
+    threads = " ".join(map(str, arguments.threads))
+    show("held_step", [shown(rows)], rows, file=arguments.json, threads=threads, device=str(on))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, the machine's name, numbers written as JSON."""
+"""What the benchmarks share: interleaved timing, peak memory, a model, tables and JSON."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
 
 
 def interleaved(
@@ -76,10 +79,47 @@ def machine() -> dict[str, str]:
     return found
 
 
-def write(path: Path, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write a benchmark's rows and the machine as JSON."""
-    content = {"benchmark": name, "machine": machine(), "rows": [dict(row) for row in rows]}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def show(
+    name: str,
+    tables: Sequence[Table],
+    rows: Sequence[Mapping[str, object]],
+    *,
+    file: Path | None,
+    **about: str,
+) -> None:
+    """Print a benchmark's tables and the machine, and write its rows as JSON if a file is given."""
+    found = machine() | about
+    console = Console(width=100)
+    for table in tables:
+        console.print(table)
+    console.print(" · ".join(f"{key} {value}" for key, value in found.items()))
+    if file:
+        content = {"benchmark": name, "machine": found, "rows": [dict(row) for row in rows]}
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def decoder_like(entries: int, device: torch.device) -> nn.Module:
+    """Matrices and norms of a decoder's shapes, so many entries in all, with gradients."""
+    width = 1024
+    module = nn.Module()
+    draw = torch.Generator().manual_seed(0)
+    shapes = [(4 * width, width), (width, width), (width,)]
+    left, number = entries, 0
+    while left > 0:
+        shape = shapes[number % len(shapes)]
+        if torch.Size(shape).numel() > left:
+            shape = (left,)
+        weight = torch.empty(shape).normal_(0, 0.02, generator=draw)
+        parameter = nn.Parameter(weight.to(device))
+        parameter.grad = torch.empty(shape).normal_(0, 1e-3, generator=draw).to(device)
+        module.register_parameter(f"w{number}", parameter)
+        left, number = left - parameter.numel(), number + 1
+    return module
+
+
+def device() -> torch.device:
+    """The accelerator, where there is one."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def peak_rise_bytes(run: Callable[[], object], *, host: bool = False) -> int:

@@ -17,34 +17,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measure import interleaved, machine, ratio, write
-from rich.console import Console
+from measure import decoder_like, device, interleaved, ratio, show
 from rich.table import Table
-from torch import nn
 
 from mifo_ext.adapters.hold import ParameterHold
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
 from mifo_ext.settings import HoldSettings
 
 
-def module_of(entries: int, device: torch.device) -> nn.Module:
-    """Matrices of a decoder's shapes, so many entries in all, with gradients."""
-    width = 1024
-    rows = entries // width
-    module = nn.Module()
-    draw = torch.Generator().manual_seed(0)
-    for number, first in enumerate(range(0, rows, 4 * width)):
-        shape = (min(4 * width, rows - first), width)
-        weight = torch.empty(shape).normal_(0, 0.02, generator=draw)
-        parameter = nn.Parameter(weight.to(device))
-        parameter.grad = torch.empty(shape).normal_(0, 1e-3, generator=draw).to(device)
-        module.register_parameter(f"w{number:03d}", parameter)
-    return module
-
-
-def measured(entries: int, repeats: int, device: torch.device) -> list[dict[str, object]]:
+def measured(entries: int, repeats: int, on: torch.device) -> list[dict[str, object]]:
     """One row for each thing that is timed."""
-    module = module_of(entries, device)
+    module = decoder_like(entries, on)
     settings = HoldSettings(entries="moved_most", fraction=0.5, decay=0.5, mode="exact", seed=0)
     hold = ParameterHold(module, settings, SftOptimizerSettings())
     fused = torch.optim.AdamW(module.parameters(), lr=1e-6, fused=True)
@@ -67,9 +50,9 @@ def measured(entries: int, repeats: int, device: torch.device) -> list[dict[str,
         "AdamW step, fused": fused.step,
         "AdamW step, torch's default": default.step,
     }
-    if device.type != "cpu":
+    if on.type != "cpu":
         host = [torch.empty(p.numel(), pin_memory=True) for p in module.parameters()] * 2
-        place = torch.empty(max(part.numel() for part in host), device=device)
+        place = torch.empty(max(part.numel() for part in host), device=on)
 
         def copy_once() -> None:
             for part in host:
@@ -81,7 +64,7 @@ def measured(entries: int, repeats: int, device: torch.device) -> list[dict[str,
     return [
         {
             "entries": entries,
-            "device": device.type,
+            "device": on.type,
             "name": name,
             "seconds": statistics.median(taken),
             "phase_change_over_it": ratio(seconds["phase change"], taken),
@@ -97,11 +80,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     rows = [
         row
         for count in arguments.entries
-        for row in measured(int(count), arguments.repeats, device)
+        for row in measured(int(count), arguments.repeats, device())
     ]
     table = Table("entries", "", "seconds", "ns an entry", "phase change / it")
     for row in rows:
@@ -113,11 +95,7 @@ def main() -> None:
             f"{seconds / count * 1e9:.2f}",
             f"{row['phase_change_over_it']:.2f}",
         )
-    console = Console()
-    console.print(table)
-    console.print(" · ".join(f"{key} {value}" for key, value in machine().items()))
-    if arguments.json:
-        write(arguments.json, "phase_change", rows)
+    show("phase_change", [table], rows, file=arguments.json)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from measure import in_tidy_process, interleaved, machine, peak_rise_bytes, ratio, write
-from rich.console import Console
+from measure import in_tidy_process, interleaved, peak_rise_bytes, ratio, show
 from rich.table import Table
 from selection_entries import entries_of
 from selection_ranks import over_ranks
@@ -30,6 +29,7 @@ from mifo_ext.core.freezing import choose_held
 from mifo_ext.core.importance import Chunk
 
 SPAN = 1 << 20
+KINDS = ("distinct", "tied")
 MEMORY_FIGHTERS_LIMIT = 3e8
 """topk makes pairs of value and index, 16 bytes an entry and more: left out above this."""
 
@@ -114,22 +114,16 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="*", default=[2, 4, 8])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    console, rows = Console(), []
+    rows: list[dict[str, object]] = []
     for count in map(int, arguments.entries):
-        for kind in ("distinct", "tied"):
+        for kind in KINDS:
             rows += timed(kind, count, arguments.repeats)
-    console.print(shown(rows))
-    exchanged = [
-        over_ranks(kind, ranks) for ranks in arguments.ranks for kind in ("distinct", "tied")
-    ]
+    exchanged = [over_ranks(kind, ranks) for ranks in arguments.ranks for kind in KINDS]
     table = Table("ranks", "kind", "entries a rank", "bytes exchanged a rank", "same as one rank")
     for row in exchanged:
         table.add_row(*(str(value) for value in row.values()))
-    if exchanged:
-        console.print(table)
-    console.print(" · ".join(f"{key} {value}" for key, value in machine().items()))
-    if arguments.json:
-        write(arguments.json, "selection", [*rows, *exchanged])
+    tables = [shown(rows), table] if exchanged else [shown(rows)]
+    show("selection", tables, [*rows, *exchanged], file=arguments.json)
 
 
 if __name__ == "__main__":

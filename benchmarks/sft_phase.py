@@ -23,8 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from measure import in_tidy_process, interleaved, machine, peak_rise_bytes, ratio, write
-from rich.console import Console
+from measure import in_tidy_process, interleaved, peak_rise_bytes, ratio, show
 from rich.table import Table
 
 FRACTIONS = {"high_entropy": 0.2, "all": 1.0}
@@ -161,14 +160,16 @@ def measured(case: Case, repeats: int) -> dict[str, object]:
 
 def shown(rows: list[dict[str, Any]]) -> Table:
     """The rows as a table."""
-    table = Table("vocabulary", "hidden", "layers", "tokens", "s, all", "s, chosen", "time ratio")
-    for name in ("MiB, all", "MiB, chosen", "memory ratio", "time growth", "memory growth"):
+    table = Table(
+        "vocabulary", "tokens", "s, all", "chosen", "ratio", "MiB, all", "chosen", "ratio"
+    )
+    for name in ("s, all", "chosen", "ratio", "MiB, all", "chosen", "ratio", "s grow", "MiB grow"):
         table.add_column(name)
     for row in rows:
         shortest = next(one for one in rows if one["vocabulary"] == row["vocabulary"])
         chosen_s, chosen_bytes = "seconds_high_entropy", "peak_bytes_high_entropy"
         table.add_row(
-            *(str(row[key]) for key in Case._fields),
+            *(str(row[key]) for key in ("vocabulary", "tokens")),
             f"{row['seconds_all']:.2f}",
             f"{row[chosen_s]:.2f}",
             f"{row['time_ratio']:.3f}",
@@ -190,11 +191,7 @@ def main() -> None:
     arguments = parser.parse_args()
     repeats = 3 if arguments.quick else arguments.repeats
     rows = [measured(case, repeats) for case in (QUICK if arguments.quick else CASES)]
-    console = Console(width=120)
-    console.print(shown(rows))
-    console.print(" · ".join(f"{key} {value}" for key, value in machine().items()))
-    if arguments.json:
-        write(arguments.json, "sft_phase", rows)
+    show("sft_phase", [shown(rows)], rows, file=arguments.json)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from mifo_ext.adapters.hold_state import HostMemory, check_identity, identity
 from mifo_ext.adapters.shards import Layout
 from mifo_ext.core.freezing import Selection, choose_held, held_count
 from mifo_ext.core.importance import Chunk, decayed_importance, piece_size
-from mifo_ext.core.masked_adamw import Scratch, clip_scale, masked_adamw_, squared_norms
+from mifo_ext.core.masked_adamw import clip_scale, masked_adamw_, squared_norms
+from mifo_ext.core.masked_adamw_cpu import Scratch
 from mifo_ext.settings import HoldSettings
 
 

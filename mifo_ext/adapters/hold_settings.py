@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mifo_ext.core.masked_adamw import AdamWSettings
+from mifo_ext.core.adamw import AdamWSettings
 
 MOMENTS = ("own", "shared")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
 from mifo_ext.adapters.shards import Layout
-from mifo_ext.core.masked_adamw import Moments
+from mifo_ext.core.adamw import Moments
 
 
 class SftMoments(Protocol):

@@ -24,7 +24,7 @@ from mifo_ext.adapters.hold_settings import SftOptimizerSettings, StepReport
 from mifo_ext.adapters.losses import demonstration_loss
 from mifo_ext.adapters.mixed_loss import mixed_loss
 from mifo_ext.adapters.worker_metrics import hold_metrics, interval_metrics, phase_metrics
-from mifo_ext.core.masked_adamw import AdamWSettings
+from mifo_ext.core.adamw import AdamWSettings
 from mifo_ext.settings import IntervalSettings, PhasesSettings, Settings, SftSettings
 from mifo_ext.settings_mixed import MixedSettings
 

@@ -115,9 +115,9 @@ class KeyedEntries(NamedTuple):
                 totals[i] += number
             if band.low == band.high:
                 ties[self._place(piece)] += at_least - above
-            elif room >= 0 and at_least > above:
+            else:
                 room -= at_least - above
-                if room >= 0:
+                if room >= 0 and at_least > above:
                     aside.append((self._place(piece), _marked(keys_N, at_least_N ^ above_N)))
         exchanged = self.sum_over_ranks(torch.tensor([*totals, int(room < 0)])).tolist()
         improper, above, at_least, crowded = exchanged
@@ -160,11 +160,10 @@ class KeyedEntries(NamedTuple):
             block, bits = block + (step << smaller), smaller
         return Cut(name, block + 1)
 
-    def _pieces(self, name: str | None = None) -> Iterator[tuple[Chunk, Int32[Tensor, " N"]]]:
+    def _pieces(self) -> Iterator[tuple[Chunk, Int32[Tensor, " N"]]]:
         for chunk in self.chunks():
-            if name is None or chunk.name == name:
-                for piece in chunk.pieces():
-                    yield piece, self.ranking.keys(piece, self.seed)
+            for piece in chunk.pieces():
+                yield piece, self.ranking.keys(piece, self.seed)
 
     def _place(self, chunk: Chunk) -> int:
         return bisect_left(self.names, chunk.name)

@@ -24,16 +24,6 @@ from mifo_ext.core.adamw import AdamWSettings, Moments
 from mifo_ext.core.masked_adamw_cpu import Scratch
 from mifo_ext.core.packed_bits import unpack_bits
 
-__all__ = [
-    "MODES",
-    "AdamWSettings",
-    "Moments",
-    "Scratch",
-    "clip_scale",
-    "masked_adamw_",
-    "squared_norms",
-]
-
 MODES = ("exact", "gradient_mask")
 
 

@@ -18,7 +18,6 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -26,22 +25,15 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 from torch import Tensor
 
 from mifo_ext.core.adamw import AdamWSettings, Moments
+from mifo_ext.core.packed_bits import unpack_bits
 
 THREAD_PIECE = 1 << 17
 """Entries of a piece for each thread: large enough to hide what calling an operation costs."""
 LARGEST_PIECE = 1 << 20
 """Entries of a piece, however many threads there are; both fill whole bytes of a packed mask."""
 
-# Threads meet after every operation. Two gain a tenth by that, and lose much more wherever another
-# program wants the processor.
-_THREADS_THAT_PAY = 4
 # Intermediate results of one piece: four of floats, two of masks.
 _ROWS = 6
-
-# By packed byte: 8 bytes at once, all ones where its bit is 0, else 0.
-_LIVE_BYTES = (
-    (((torch.arange(256)[:, None] >> torch.arange(8)) & 1) - 1).to(torch.int8).view(torch.int64)
-).view(-1)
 
 
 class Scratch:
@@ -96,14 +88,13 @@ def squared_norms(
 ) -> Float64[Tensor, " 2"]:
     """Squared norms over live and over held entries; see `masked_adamw.squared_norms`."""
     norms = []
-    with _threads_that_pay():
-        for where, rows in scratch.pieces(gradient_N.numel()):
-            bits = rows.view(torch.int32)
-            live = _live_bits(_part(held, where), out=bits[2])
-            gradient = gradient_N[where].view(torch.int32)
-            torch.bitwise_and(gradient, live, out=bits[0])
-            torch.bitwise_xor(gradient, bits[0], out=bits[1])
-            norms.append(torch.linalg.vector_norm(rows[:2], dim=1, dtype=torch.float64))
+    for where, rows in scratch.pieces(gradient_N.numel()):
+        bits = rows.view(torch.int32)
+        live = _live_bits(_part(held, where), out=bits[2])
+        gradient = gradient_N[where].view(torch.int32)
+        torch.bitwise_and(gradient, live, out=bits[0])
+        torch.bitwise_xor(gradient, bits[0], out=bits[1])
+        norms.append(torch.linalg.vector_norm(rows[:2], dim=1, dtype=torch.float64))
     if not norms:
         return torch.zeros(2, dtype=torch.float64)
     return torch.stack(norms).square_().sum(0)
@@ -134,32 +125,18 @@ def masked_adamw_(
         step=lr / (1 - first**step),
     )
     norms = []
-    with _threads_that_pay():
-        for where, rows in scratch.pieces(weight_N.numel()):
-            piece = _Piece(
-                weight_N[where],
-                gradient_N[where],
-                Moments(moments.exp_avg[where], moments.exp_avg_sq[where]),
-                None if held is None else _part(held, where),
-                rows,
-            )
-            norms.append(_step(piece, factors, restore=mode == "exact"))
+    for where, rows in scratch.pieces(weight_N.numel()):
+        piece = _Piece(
+            weight_N[where],
+            gradient_N[where],
+            Moments(moments.exp_avg[where], moments.exp_avg_sq[where]),
+            None if held is None else _part(held, where),
+            rows,
+        )
+        norms.append(_step(piece, factors, restore=mode == "exact"))
     if not norms:
         return torch.zeros((), dtype=torch.float64)
     return torch.stack(norms).square_().sum()
-
-
-@contextmanager
-def _threads_that_pay() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    if not 1 < threads < _THREADS_THAT_PAY:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _step(piece: _Piece, factors: _Factors, *, restore: bool) -> Tensor:
@@ -205,10 +182,8 @@ def _part(held: Tensor, where: slice) -> Tensor:
 
 def _live_bits(held: Tensor, out: Tensor) -> Tensor:
     """A mask in int32 for bits: all ones where live, else 0."""
-    if held.dtype == torch.bool:
-        return out.copy_(held.view(torch.int8)).sub_(1)
-    live_bytes = _LIVE_BYTES.index_select(0, held.to(torch.int32)).view(torch.int8)
-    return out.copy_(live_bytes[: out.numel()])
+    mask = held if held.dtype == torch.bool else unpack_bits(held, out.numel())
+    return out.copy_(mask.view(torch.int8)).sub_(1)
 
 
 def _choose(new: Tensor, old: Tensor, live: Tensor, kept: Tensor, *, out: Tensor) -> None:

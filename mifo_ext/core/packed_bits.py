@@ -7,6 +7,8 @@ Dimensions:
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
@@ -33,14 +35,18 @@ def unpack_bits(packed_P: UInt8[Tensor, " P"], count: int) -> Bool[Tensor, " N"]
             f"`packed_P` must have {-(-count // 8)} bytes for {count} entries, "
             f"but has {packed_P.numel()}."
         )
-    bits = torch.arange(8, device=packed_P.device)
-    table = (torch.arange(256, device=packed_P.device)[:, None] >> bits) & 1
-    # Eight bytes as one int64 again: looked up at once.
-    words = table.to(torch.uint8).view(torch.int64).view(-1)
-    return words.index_select(0, packed_P.to(torch.int32)).view(torch.bool)[:count]
+    words_P = _bytes_of_bits(packed_P.device).index_select(0, packed_P.to(torch.int32))
+    return words_P.view(torch.bool)[:count]
 
 
 def count_bits(packed_P: UInt8[Tensor, " P"]) -> int:
     """How many bits are set."""
     table = torch.tensor([byte.bit_count() for byte in range(256)], device=packed_P.device)
     return int((torch.bincount(packed_P, minlength=256) * table).sum())
+
+
+@functools.cache
+def _bytes_of_bits(device: torch.device) -> Tensor:
+    """By packed byte, its eight bits as bytes, which are looked up at once as one int64."""
+    bits = (torch.arange(256, device=device)[:, None] >> torch.arange(8, device=device)) & 1
+    return bits.to(torch.uint8).view(torch.int64).view(-1)

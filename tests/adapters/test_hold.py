@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mifo_ext.core import importance
 from tests.support.weights import Weights, held_entries, hold_on, phase
 
 
@@ -48,6 +49,27 @@ def test_history_keeps_what_earlier_phases_moved() -> None:
     assert held_entries(hold, module) == {"a 2"}
     assert report.threshold == 1.5
     assert report.jaccard == 0.0
+
+
+def test_history_is_the_same_when_a_span_takes_many_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    moves = [torch.rand(27, generator=draw).tolist() for _ in range(3)]
+
+    def chosen() -> list[set[str]]:
+        module = Weights(a=[0.0] * 27)
+        hold = hold_on(module, fraction=0.3, decay=0.5)
+        found = []
+        for move in moves:
+            phase(hold, module, a=move)
+            found.append(held_entries(hold, module))
+            hold.release()
+        return found
+
+    whole = chosen()
+    monkeypatch.setattr(importance, "PIECE", 8)
+    assert chosen() == whole
 
 
 def test_without_decay_only_the_last_phase_counts() -> None:

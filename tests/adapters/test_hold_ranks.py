@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mifo_ext.adapters.hold import ParameterHold
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
-from mifo_ext.core.masked_adamw import AdamWSettings
+from mifo_ext.core.adamw import AdamWSettings
 from mifo_ext.core.packed_bits import unpack_bits
 from tests.support.distributed import run_on_ranks
 from tests.support.sharded import KINDS, plain, sharded, whole

@@ -88,14 +88,15 @@ def test_an_ordinary_choice_looks_at_a_sample_and_once_at_all() -> None:
         return chunks
 
     names = [chunk.name for chunk in chunks]
-    selection = choose_held(counted, names=names, total=1 << 18, count=1 << 17)
+    # The band holds a few per cent of the entries: no more are set aside than have room here.
+    with mock.patch("mifo_ext.core.keyed_entries.SET_ASIDE", 1 << 14):
+        selection = choose_held(counted, names=names, total=1 << 18, count=1 << 17)
 
     keys = torch.cat([chunk.importance for chunk in chunks])
     held = torch.cat([selection.mask(chunk) for chunk in chunks])
     assert int(held.sum()) == 1 << 17
     assert keys[held].min() >= keys[~held].max()
-    # One more in the parameter where the cut lies, should the last entry be tied.
-    assert passes in (2, 2 + 5)
+    assert passes == 2
 
 
 @pytest.mark.parametrize("values", [17, 1 << 22])

@@ -117,6 +117,17 @@ def test_random_order_depends_on_seed_name_and_index_but_not_on_the_shard() -> N
     assert whole.unique().numel() == 1000
 
 
+def test_parts_and_samples_of_a_chunk_know_their_place_in_the_parameter() -> None:
+    keys = RANKINGS["random"].keys
+    chunk = Chunk("w", 7, torch.arange(40.0), torch.arange(40.0) + 7)
+
+    assert torch.equal(keys(chunk.part(8, 16), 0), keys(chunk, 0)[8:16])
+    sample = chunk.every(3)
+    assert sample.weight.tolist() == [9.0 + 3 * i for i in range(13)]
+    assert torch.equal(keys(sample, 0), keys(chunk, 0)[2::3])
+    assert torch.equal(keys(sample.part(4, 9), 0), keys(sample, 0)[4:9])
+
+
 def test_random_order_is_even() -> None:
     keys = random_keys(5, 100_000).double() / 2**31
     # Ten bins of about 10,000 entries: a standard deviation is 95.

@@ -8,13 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mifo_ext.core.masked_adamw import (
-    AdamWSettings,
-    Moments,
-    clip_scale,
-    masked_adamw_,
-    squared_norms,
-)
+from mifo_ext.core.adamw import AdamWSettings, Moments
+from mifo_ext.core.masked_adamw import clip_scale, masked_adamw_, squared_norms
 
 SETTINGS = AdamWSettings(betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1)
 LR = 0.01

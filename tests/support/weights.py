@@ -9,7 +9,7 @@ from torch import nn
 
 from mifo_ext.adapters.hold import ParameterHold
 from mifo_ext.adapters.hold_settings import HoldReport, SftOptimizerSettings
-from mifo_ext.core.masked_adamw import AdamWSettings
+from mifo_ext.core.adamw import AdamWSettings
 from mifo_ext.settings import HoldSettings
 
 ADAMW = AdamWSettings(betas=(0.8, 0.9), eps=1e-7, weight_decay=0.1)
