@@ -160,9 +160,7 @@ def measured(case: Case, repeats: int) -> dict[str, object]:
 
 def shown(rows: list[dict[str, Any]]) -> Table:
     """The rows as a table."""
-    table = Table(
-        "vocabulary", "tokens", "s, all", "chosen", "ratio", "MiB, all", "chosen", "ratio"
-    )
+    table = Table("vocabulary", "tokens")
     for name in ("s, all", "chosen", "ratio", "MiB, all", "chosen", "ratio", "s grow", "MiB grow"):
         table.add_column(name)
     for row in rows:
