@@ -129,7 +129,7 @@ def gradient(weight_N: Tensor, loss: str, generator: torch.Generator, answers_CA
 
 def choose(start_N: Tensor, end_N: Tensor, history_N: Tensor) -> tuple[Tensor, Tensor]:
     """MIFO's mask and the history it leaves."""
-    importance_N = decayed_importance(start_N, end_N, history_N, decay=DECAY)
+    importance_N = decayed_importance(end_N - start_N, history_N, decay=DECAY)
     chunk = Chunk("policy", 0, importance_N, end_N)
     count = held_count(FRACTION, end_N.numel())
     held_N = choose_held(lambda: [chunk], names=["policy"], total=end_N.numel(), count=count).mask(

@@ -23,6 +23,7 @@ from mifo_ext.adapters.hold_state import HostMemory, check_identity, identity
 from mifo_ext.adapters.shards import Layout
 from mifo_ext.core.freezing import Selection, choose_held, held_count
 from mifo_ext.core.importance import Chunk, decayed_importance, piece_size
+from mifo_ext.core.marks import squared_norm
 from mifo_ext.core.masked_adamw import clip_scale, masked_adamw_, squared_norms
 from mifo_ext.core.masked_adamw_cpu import Scratch
 from mifo_ext.settings import HoldSettings
@@ -231,19 +232,16 @@ class ParameterHold:
             for first in range(0, value_N.numel(), size):
                 inside = slice(first, first + size)
                 end_N, kept_N = value_N[inside], snapshot[i][inside]
-                start_N = kept_N.to(end_N.device, non_blocking=True)
-                change_N = end_N - start_N
-                squared = torch.linalg.vector_norm(change_N, dtype=torch.float64) ** 2
-                totals += torch.stack([change_N.count_nonzero().double(), squared])
+                change_N = end_N - kept_N.to(end_N.device, non_blocking=True)
+                moved = change_N.count_nonzero()
+                totals += torch.stack([moved.double(), squared_norm(change_N)])
                 history_N = self._host.history_on(end_N.device, i, inside)
-                importance_N = decayed_importance(
-                    start_N, end_N, history_N, decay=self.settings.decay
-                )
+                importance_N = decayed_importance(change_N, history_N, decay=self.settings.decay)
                 kept_N.copy_(importance_N, non_blocking=True)
         # What samples host memory next does so on the host.
         self.layout.wait()
-        moved, squared_norm = self.layout.sum_pairs([totals])
-        return int(moved), squared_norm**0.5
+        changed, squared = self.layout.sum_pairs([totals])
+        return int(changed), squared**0.5
 
     def _select(self, chunks: list[Chunk]) -> Selection | None:
         if self.settings.entries == "none":

@@ -22,6 +22,7 @@ from torch import Tensor
 from mifo_ext.core.importance import RANKINGS, Chunk
 from mifo_ext.core.keyed_entries import Chunks, KeyedEntries
 from mifo_ext.core.kth_largest import LARGEST, Band, SumOverRanks
+from mifo_ext.core.marks import as_mask, marks
 from mifo_ext.core.packed_bits import pack_bits
 
 
@@ -58,10 +59,10 @@ class Selection(NamedTuple):
         if chunk.name == self.cut_name:
             ties = min(max(self.cut_index - chunk.start, 0), keys_N.numel())
         if ties == 0:
-            return keys_N > self.threshold_key
-        if ties == keys_N.numel():
-            return keys_N >= self.threshold_key
-        return torch.cat([keys_N[:ties] >= self.threshold_key, keys_N[ties:] > self.threshold_key])
+            return as_mask(marks(torch.gt, keys_N, self.threshold_key))
+        mark_N = marks(torch.ge, keys_N, self.threshold_key)
+        mark_N[ties:] = marks(torch.gt, keys_N[ties:], self.threshold_key)
+        return as_mask(mark_N)
 
     def packed_mask(self, chunk: Chunk) -> UInt8[Tensor, " P"]:
         """The mask with one bit an entry, made piece by piece where the chunk's weights lie."""

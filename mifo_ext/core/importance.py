@@ -18,7 +18,7 @@ from torch import Tensor
 # pattern of infinity is above every finite one.
 INFINITY_BITS = 0x7F800000
 
-PIECE = 1 << 17
+PIECE = 1 << 19
 """Entries worked on at once on a CPU: what is made of them stays in a core's cache."""
 ACCELERATOR_PIECE = 1 << 20
 """The same on an accelerator, where every operation on a piece costs a launch."""
@@ -91,8 +91,7 @@ class Ranking(NamedTuple):
 
 
 def decayed_importance(
-    start_N: Float32[Tensor, " N"],
-    end_N: Float32[Tensor, " N"],
+    change_N: Float32[Tensor, " N"],
     history_N: Float32[Tensor, " N"] | None = None,
     *,
     decay: float,
@@ -100,14 +99,13 @@ def decayed_importance(
     """How far RL moved each entry, mixed with what it held dear before (MIFO, section 3.2).
 
     Args:
-        start_N: values when the RL phase began.
-        end_N: values when it ended.
+        change_N: values when the RL phase ended, less those when it began.
         history_N: importance carried over from the phase before; None is all zeros.
         decay: weight of the history, in [0, 1); alpha in the paper. At 1 nothing would ever be
             important, because the history starts at zero.
 
     Returns:
-        decay * history + (1 - decay) * |end - start|.
+        decay * history + (1 - decay) * |change|.
 
     Raises:
         ValueError: if `decay` is outside [0, 1).
@@ -119,7 +117,7 @@ def decayed_importance(
 
     # One rounding per operation. A fused multiply-add rounds differently in a vector loop and in
     # its scalar tail, and then the result would depend on where a shard begins.
-    importance_N = (end_N - start_N).abs_().mul_(1 - decay)
+    importance_N = change_N.abs().mul_(1 - decay)
     if history_N is not None and decay > 0:
         importance_N.add_(history_N * decay)
     return importance_N

@@ -2,8 +2,8 @@
 
 Dimensions:
     N  entries of a piece
-    W  words of eight entries
     K  keys set aside
+    B  blocks
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Int32, Int64
 from torch import Tensor
 
 from mifo_ext.core.importance import INFINITY_BITS, PIECE, Chunk, Ranking, float_bits
@@ -28,6 +28,7 @@ from mifo_ext.core.kth_largest import (
     likely_band,
     sample_stride,
 )
+from mifo_ext.core.marks import as_mask, count_marks, marked, marks
 
 Chunks = Callable[[], Iterable[Chunk]]
 
@@ -106,9 +107,10 @@ class KeyedEntries(NamedTuple):
         totals = [0, 0, 0]  # pieces with improper importance, keys above, keys at least `low`
         room = SET_ASIDE
         for piece, keys_N in self._pieces():
-            above_N, at_least_N = keys_N > band.high, keys_N >= band.low
+            above_N = marks(torch.gt, keys_N, band.high)
+            at_least_N = marks(torch.ge, keys_N, band.low)
             extremes = float_bits(piece.importance).aminmax()
-            counts = torch.stack([_ones(above_N), _ones(at_least_N), *extremes])
+            counts = torch.stack([count_marks(above_N), count_marks(at_least_N), *extremes])
             above, at_least, least, most = counts.tolist()
             improper = least < 0 or most >= INFINITY_BITS
             for i, number in enumerate((improper, above, at_least)):
@@ -118,7 +120,8 @@ class KeyedEntries(NamedTuple):
             else:
                 room -= at_least - above
                 if room >= 0 and at_least > above:
-                    aside.append((self._place(piece), _marked(keys_N, at_least_N ^ above_N)))
+                    inside_N = at_least_N.bitwise_xor_(above_N)
+                    aside.append((self._place(piece), marked(keys_N, inside_N)))
         exchanged = self.sum_over_ranks(torch.tensor([*totals, int(room < 0)])).tolist()
         improper, above, at_least, crowded = exchanged
         if improper:
@@ -151,9 +154,7 @@ class KeyedEntries(NamedTuple):
         name, rest = self.names[place], kth.rest - before[place]
         block, bits = 0, _INDEX_BITS
         for smaller in _BLOCK_BITS:
-            counts_B = torch.zeros(1 << (bits - smaller), dtype=torch.int64)
-            for first, ties in self._ties_by_block(name, kth.key, block, bits, smaller):
-                counts_B[first] += ties
+            counts_B = self._ties_by_block(name, kth.key, block, bits, smaller)
             up_to_B = self.sum_over_ranks(counts_B).cumsum(0)
             step = int(torch.searchsorted(up_to_B, rest))  # the first with up_to >= rest
             rest -= int(up_to_B[step - 1]) if step else 0
@@ -175,35 +176,38 @@ class KeyedEntries(NamedTuple):
             return found.ties
         ties = torch.zeros(len(self.names), dtype=torch.int64)
         if found.aside is not None and band.low <= key <= band.high:
-            for place, keys_K in found.aside:
-                ties[place] += int(_ones(keys_K == key))
+            if found.aside:
+                places, keys = zip(*found.aside, strict=True)
+                lengths = torch.tensor([keys_K.numel() for keys_K in keys])
+                at = as_mask(marks(torch.eq, torch.cat(keys), key)).nonzero().squeeze(1).cpu()
+                piece = torch.searchsorted(lengths.cumsum(0), at, right=True)
+                ties += torch.bincount(torch.tensor(places)[piece], minlength=len(self.names))
         else:
-            for piece, keys_N in self._pieces():
-                ties[self._place(piece)] += int(_ones(keys_N == key))
+            for chunk, keys_N in self._pieces():
+                ties[self._place(chunk)] += int(count_marks(marks(torch.eq, keys_N, key)))
         return ties
 
     def _ties_by_block(
         self, name: str, key: int, block: int, bits: int, smaller: int
-    ) -> Iterator[tuple[int, int]]:
+    ) -> Int64[Tensor, " B"]:
         """Ties of one parameter in the smaller blocks of a block, as far as they lie here."""
+        counts_B = torch.zeros(1 << (bits - smaller), dtype=torch.int64)
         for chunk in self.chunks():
-            if chunk.name != name:
+            first = max(block - chunk.start, 0)
+            last = min(block + (1 << bits) - chunk.start, chunk.weight.numel())
+            if chunk.name != name or first >= last:
                 continue
-            end = min(chunk.start + chunk.weight.numel(), block + (1 << bits))
-            at = max(chunk.start, block)
-            while at < end:
-                number = (at - block) >> smaller
-                stop = min(end, block + ((number + 1) << smaller))
-                for piece in chunk.part(at - chunk.start, stop - chunk.start).pieces():
-                    yield number, int(_ones(self.ranking.keys(piece, self.seed) == key))
-                at = stop
+            for piece in chunk.part(first, last).pieces():
+                mark_N = marks(torch.eq, self.ranking.keys(piece, self.seed), key)
+                _add_by_block(counts_B, mark_N, at=piece.start - block, size=1 << smaller)
+        return counts_B
 
     def _refuse(self) -> None:
         """Name the parameters whose importance is no number from 0 up."""
         improper = torch.zeros(len(self.names), dtype=torch.int64)
         for piece, _ in self._pieces():
             bits_N = float_bits(piece.importance)
-            improper[self._place(piece)] += _ones((bits_N < 0) | (bits_N >= INFINITY_BITS)).cpu()
+            improper[self._place(piece)] += int(((bits_N < 0) | (bits_N >= INFINITY_BITS)).sum())
         counts = self.sum_over_ranks(improper).tolist()
         bad = [f"{name} ({n} entries)" for name, n in zip(self.names, counts, strict=True) if n]
         raise ValueError(
@@ -212,20 +216,24 @@ class KeyedEntries(NamedTuple):
         )
 
 
-def _ones(mask_N: Bool[Tensor, " N"]) -> Int32[Tensor, ""]:
-    """How many are True; several times as fast as `count_nonzero`."""
-    return mask_N.view(torch.uint8).sum(dtype=torch.int32)
-
-
 def _joined(parts: Iterable[Int32[Tensor, " _"]]) -> Sequence[Int32[Tensor, " _"]]:
     """Many small tensors as few that are worked on at once."""
     parts = list(parts)
     return torch.split(torch.cat(parts), PIECE) if parts else []
 
 
-def _marked(keys_N: Int32[Tensor, " N"], mark_N: Bool[Tensor, " N"]) -> Int32[Tensor, " K"]:
-    """The keys that are marked, found by words of eight: few words have a mark at all."""
-    whole = mark_N.numel() // 8 * 8
-    words_W = mark_N[:whole].view(torch.int64).nonzero().squeeze(1)
-    eights = keys_N[:whole].view(-1, 8)[words_W][mark_N[:whole].view(-1, 8)[words_W]]
-    return torch.cat([eights, keys_N[whole:][mark_N[whole:]]])
+def _add_by_block(
+    counts_B: Int64[Tensor, " B"], mark_N: Int32[Tensor, " N"], *, at: int, size: int
+) -> None:
+    """Count marks by block, in place, where the first one lies `at` so many entries."""
+    head = min(-at % size, mark_N.numel())
+    rows = (mark_N.numel() - head) // size
+    whole = head + rows * size
+    first = (at + head) // size
+    if head:
+        counts_B[at // size] += int(count_marks(mark_N[:head]))
+    if rows:
+        by_row = mark_N[head:whole].view(rows, size).sum(1, dtype=torch.int32)
+        counts_B[first : first + rows] += by_row.cpu()
+    if whole < mark_N.numel():
+        counts_B[first + rows] += int(count_marks(mark_N[whole:]))

@@ -88,6 +88,16 @@ def test_a_parameter_of_billions_of_entries_is_cut_at_the_right_index() -> None:
     }
 
 
+@settings(deadline=None)
+@given(length=st.integers(100, 9000), cuts=st.lists(st.integers(1, 8999)), data=st.data())
+def test_ties_over_many_blocks_of_the_search_run_out_at_the_right_index(
+    length: int, cuts: list[int], data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(1, length - 1))
+    selection, _ = hold({"a": [1.0] * length}, count, cuts=cuts)
+    assert (selection.held, selection.cut_index) == (count, count)
+
+
 def test_an_unknown_order_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"one of moved_most, .* but is 'biggest'"):
         choose_held(lambda: [], names=[], total=0, count=1, entries="biggest")

@@ -30,39 +30,40 @@ def test_importance_is_the_size_of_the_move_mixed_with_the_history() -> None:
     history = torch.tensor([0.0, 1.0, 2.0])
 
     # 0.5 * history + 0.5 * |end - start|, and the inputs stay as they are.
-    mixed = decayed_importance(start, end, history, decay=0.5)
+    change = end - start
+    mixed = decayed_importance(change, history, decay=0.5)
     assert mixed.tolist() == [0.25, 0.625, 1.0]
-    assert start.tolist() == [1.0, 1.0, 1.0]
+    assert change.tolist() == [0.5, -0.25, 0.0]
     assert history.tolist() == [0.0, 1.0, 2.0]
 
 
 def test_the_history_counts_by_its_decay_and_the_move_by_the_rest() -> None:
-    start, end, history = torch.tensor([0.0]), torch.tensor([-8.0]), torch.tensor([4.0])
-    assert decayed_importance(start, end, history, decay=0.25).tolist() == [7.0]
+    change, history = torch.tensor([-8.0]), torch.tensor([4.0])
+    assert decayed_importance(change, history, decay=0.25).tolist() == [7.0]
 
 
 def test_without_history_importance_is_the_move_alone() -> None:
-    start, end = torch.tensor([0.0, 2.0]), torch.tensor([0.25, -2.0])
-    assert decayed_importance(start, end, torch.tensor([9.0, 9.0]), decay=0.0).tolist() == [0.25, 4]
-    assert decayed_importance(start, end, None, decay=0.5).tolist() == [0.125, 2]
+    change = torch.tensor([0.25, -4.0])
+    assert decayed_importance(change, torch.tensor([9.0, 9.0]), decay=0.0).tolist() == [0.25, 4]
+    assert decayed_importance(change, None, decay=0.5).tolist() == [0.125, 2]
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
 def test_a_decay_outside_its_range_is_refused(decay: float) -> None:
     one = torch.ones(1)
     with pytest.raises(ValueError, match=r"`decay` must be in \[0, 1\), but is"):
-        decayed_importance(one, one, one, decay=decay)
+        decayed_importance(one, one, decay=decay)
 
 
 @settings(deadline=None)
 @given(cut=st.integers(0, 200))
 def test_importance_has_the_same_bits_wherever_a_shard_begins(cut: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    start, end, history = torch.rand(3, 200, generator=generator).unbind()
-    whole = decayed_importance(start, end, history, decay=0.3)
+    change, history = torch.rand(2, 200, generator=generator).sub_(0.5).unbind()
+    whole = decayed_importance(change, history, decay=0.3)
 
     parts = [
-        decayed_importance(start[part], end[part], history[part], decay=0.3)
+        decayed_importance(change[part], history[part], decay=0.3)
         for part in (slice(0, cut), slice(cut, 200))
     ]
     assert torch.equal(torch.cat(parts), whole)
