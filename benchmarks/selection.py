@@ -57,8 +57,7 @@ def alternatives(importance: Tensor) -> dict[str, Callable[[], object]]:
 
 def timed(kind: str, count: int, repeats: int) -> list[dict[str, object]]:
     """One row an alternative."""
-    importance = entries_of(kind, count)
-    seconds = interleaved(alternatives(importance), repeats)
+    seconds = interleaved(alternatives(entries_of(kind, count)), repeats)
     fastest = min((name for name in seconds if name != "ours"), key=lambda n: min(seconds[n]))
     rows: list[dict[str, object]] = []
     for name, taken in seconds.items():

@@ -35,8 +35,8 @@ printf '\n$ %s\n' "${command[*]}" >>"$log"
 already=$(stat -c %s "$log")
 
 # In a session of its own, the run hears Ctrl-C once, from here. What bash starts with & ignores
-# SIGINT, which env puts right.
-PYTHONUNBUFFERED=1 setsid env --default-signal=INT,QUIT "${command[@]}" >>"$log" 2>&1 &
+# SIGINT, which env puts right. VERBOSE is ours, but vLLM reads it, too, and only as a number.
+PYTHONUNBUFFERED=1 setsid env -u VERBOSE --default-signal=INT,QUIT "${command[@]}" >>"$log" 2>&1 &
 training=$!
 for signal in INT TERM HUP; do
     # shellcheck disable=SC2064

@@ -197,8 +197,9 @@ class ParameterHold:
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on, for this rank: tensors and plain values only.
 
-        The tensors are the hold's own, not copies: save them before it is used again. The history
-        is kept as the held entries' values, because only these are carried over.
+        The tensors are the hold's own, not copies: save them before it is used again. Of the
+        snapshot only its difference from the weights is kept, and of the history only the held
+        entries; so the weights must be saved, too.
 
         Raises:
             RuntimeError: if the hold is engaged.
@@ -207,21 +208,21 @@ class ParameterHold:
             raise RuntimeError("The hold must be released before it is saved, but is engaged.")
         return {
             "identity": identity(self.layout, self.settings, self.sft),
-            "host": self._host.state(),
+            "host": self._host.state(self.layout.values()),
             "sft": self._moments.state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`'s answer, which this rank must have given.
+        """Go on from `state_dict`'s answer, which this rank must have given, with these weights.
 
         Raises:
             ValueError: if it comes from another number of ranks, another rank, other settings or
-                another model; all differences are named.
+                another model; all differences are named. Also if the weights are others.
         """
         saved = state.get("identity", {})
         check_identity(identity(self.layout, self.settings, self.sft), saved)
         self.release()
-        self._host.load(state["host"])
+        self._host.load(state["host"], self.layout.values())
         self._moments.load(state["sft"])
 
     def _weigh(self, values: list[Tensor], snapshot: list[Tensor]) -> tuple[int, float]:

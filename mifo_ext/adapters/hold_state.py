@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
 from mifo_ext.adapters.shards import Layout
+from mifo_ext.core.differences import difference, undo_difference
 from mifo_ext.core.packed_bits import count_bits, unpack_bits
 from mifo_ext.settings import HoldSettings
 
@@ -74,27 +75,59 @@ class HostMemory:
         both, either = self._layout.sum_pairs(counts)
         return both / either if either else None
 
-    def state(self) -> dict[str, Any]:
-        """The tensors, not copied, but the history as its held entries only."""
-        history = None
+    def state(self, values: list[Tensor]) -> dict[str, Any]:
+        """What must be kept: no more of the snapshot than its difference from the weights.
+
+        Nothing is copied but the history's held entries, the only ones that are carried over.
+
+        Args:
+            values: the weights now, which verl's part of the checkpoint has.
+        """
+        snapshot, history = None, None
+        if self.snapshot is not None:
+            spans = zip(self.snapshot, values, strict=True)
+            snapshot = [difference(kept_N, value_N.cpu()) for kept_N, value_N in spans]
         if self.history is not None and self.mask is not None:
             history = [
                 values_N[unpack_bits(packed, values_N.numel())]
                 for values_N, packed in zip(self.history, self.mask, strict=True)
             ]
-        return {"snapshot": self.snapshot, "history": history, "mask": self.mask}
+        checksum = [_sum_of_bits(value_N) for value_N in values]
+        return {"snapshot": snapshot, "weights": checksum, "history": history, "mask": self.mask}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave."""
+    def load(self, state: dict[str, Any], values: list[Tensor]) -> None:
+        """Take up what `state` gave.
+
+        Args:
+            state: its answer.
+            values: the weights now, taken up from the same checkpoint.
+
+        Raises:
+            ValueError: if the weights are not those that the state was given.
+        """
         snapshot, history, mask = state["snapshot"], state["history"], state["mask"]
-        self._spare = None
-        self.snapshot = None if snapshot is None else self._layout.host_copy(snapshot)
+        if state["weights"] != [_sum_of_bits(value_N) for value_N in values]:
+            raise ValueError(
+                "The hold must be taken up with the weights it was saved with, but these are "
+                "others. Resume from a checkpoint as it was written, with the model in "
+                "actor_rollout_ref.actor.checkpoint.load_contents; to go on with other weights, "
+                "start another run from them (actor_rollout_ref.model.path)."
+            )
+        self._spare = self.snapshot = None
+        if snapshot is not None:
+            self.snapshot = self._layout.host_buffers()
+            for kept_N, parts, value_N in zip(self.snapshot, snapshot, values, strict=True):
+                kept_N.copy_(undo_difference(parts, value_N.cpu()))
         self.mask = None if mask is None else [packed.clone() for packed in mask]
         self.history = None
         if history is not None and self.mask is not None:
             self.history = self._layout.host_buffers(zero=True)
             for whole_N, held, packed in zip(self.history, history, self.mask, strict=True):
                 whole_N[unpack_bits(packed, whole_N.numel())] = held
+
+
+def _sum_of_bits(value_N: Tensor) -> int:
+    return int(value_N.view(torch.int32).sum(dtype=torch.int64))
 
 
 def identity(layout: Layout, settings: HoldSettings, sft: SftOptimizerSettings) -> dict[str, Any]:

@@ -66,6 +66,28 @@ def test_the_history_is_saved_as_its_held_entries_only() -> None:
     assert host["snapshot"] is None
 
 
+def test_right_after_an_interval_the_snapshot_takes_nothing() -> None:
+    module = Weights(a=[0.5] * 1000)
+    hold = hold_on(module)
+    hold.begin_phase()
+    (parts,) = hold.state_dict()["host"]["snapshot"]
+    assert sum(part.numel() for part in parts.values()) == 0
+
+    module.move(a=[2.0**-20] * 1000)
+    (parts,) = hold.state_dict()["host"]["snapshot"]
+    assert sum(part.numel() * part.element_size() for part in parts.values()) == 1000
+
+
+def test_other_weights_than_those_of_the_checkpoint_are_refused() -> None:
+    module = Weights(a=[1.0, 2.0])
+    hold = hold_on(module)
+    hold.begin_phase()
+    state = saved_and_read(hold.state_dict())
+
+    with pytest.raises(ValueError, match="must be taken up with the weights it was saved with"):
+        hold_on(Weights(a=[1.0, 2.0000002])).load_state_dict(state)
+
+
 def test_a_saved_state_of_another_run_is_refused_with_every_difference() -> None:
     module = Weights(a=[1.0, 2.0])
     state = saved_and_read(hold_on(module).state_dict())
