@@ -27,7 +27,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 train = $(strip scripts/train.sh $(1) +recipe=$(2) seed=$(3) $(4) $(EXTRA))
 
-.PHONY: help setup world demo demo-compare test test-all test-fast lint format pages clean
+.PHONY: help setup world demo demo-compare test test-all test-fast lint format pages bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ format: setup  ## put the code into ruff's format
 
 pages: setup  ## write the tables of the recipes' pages anew, from the configurations
 	@PYTHONPATH=. $(BIN)/python scripts/recipe_pages.py
+
+bench: setup  ## what the method costs on this machine, as a table (a minute; more: docs/scaling.md)
+	@$(BIN)/python benchmarks/short.py
 
 clean:  ## remove the environment, the world and caches (runs stay)
 	rm -rf $(VENV) world outputs build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,9 +1,10 @@
-"""A Qwen2 folder of a few thousand weights, with a character tokenizer."""
+"""A Qwen2 folder of a few thousand weights with a character tokenizer, and sources to prepare."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,10 @@ from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from mifo_ext.data.lengths import Lengths
+from mifo_ext.data.prepare import Plan, Prepared, prepare
+from tests.support.prepared import Row, write_jsonl
 
 LETTERS = " \n0123456789abcdefghijklmnopqrstuvwxyz<>/|_+-=.?\\{}"
 SPECIAL = ("<pad>", "<eos>", "<unk>", "<|im_start|>", "<|im_end|>")
@@ -75,3 +80,14 @@ def tiny_tokenizer_folder(tmp_path: Path) -> Path:
     """A folder with nothing but the character tokenizer."""
     tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
     return tmp_path / "tokenizer"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Prepared]:
+    """Prepares the given rows into `tmp_path/out`."""
+
+    def prepare_rows(rows: list[Row], *, lengths: Lengths | None = None, **plan: Any) -> Prepared:
+        source = write_jsonl(tmp_path / "source.jsonl", rows)
+        return prepare(Plan(source, tmp_path / "out", **plan), lengths=lengths)
+
+    return prepare_rows
