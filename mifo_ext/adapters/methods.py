@@ -51,7 +51,8 @@ class Method:
     ) -> tuple[KVBatchMeta, list[Outcome]]:
         """Verl's RL step, and how the rollouts of every question went."""
         batch = self.trainer.rl_step(metrics, timing)
-        outcomes, tokens = self.trainer.replay_buffer.take_outcomes()
+        outcomes, tokens, timed = self.trainer.replay_buffer.take_outcomes()
+        timing.update(timed)
         self.trainer.use(questions=len(outcomes), rollout_tokens=tokens)
         return batch, outcomes
 

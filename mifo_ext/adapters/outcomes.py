@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+from verl.utils.debug import marked_timer
 
 from mifo_ext.adapters.trainer_names import DEMONSTRATION
 from mifo_ext.core.outcomes import Outcome
@@ -91,6 +92,7 @@ class RecordingReplayBuffer(ReplayBuffer):  # type: ignore[misc]
     rollouts_per_question: int
     outcomes: list[Outcome]
     tokens: int
+    timing: dict[str, float]
     demonstration_keys: set[str]
 
     @classmethod
@@ -108,20 +110,24 @@ class RecordingReplayBuffer(ReplayBuffer):  # type: ignore[misc]
         names = list(inspect.signature(ReplayBuffer.__init__).parameters)[1:]
         recording = cls(**{name: getattr(buffer, name) for name in names})
         recording.rollouts_per_question = rollouts_per_question
-        recording.outcomes, recording.tokens = [], 0
+        recording.outcomes, recording.tokens, recording.timing = [], 0, {}
         recording.demonstration_keys = set()
         if poll_interval_s is not None:
             recording.poll_interval = poll_interval_s
         return recording
 
-    def take_outcomes(self) -> tuple[list[Outcome], int]:
-        """Outcomes since the last call, and the response tokens that were sampled for them.
+    def take_outcomes(self) -> tuple[list[Outcome], int, dict[str, float]]:
+        """What came since the last call.
 
-        Ordered by question, because rollouts arrive in no fixed order.
+        Returns:
+            Outcomes, ordered by question because rollouts arrive in no fixed order; the response
+            tokens that were sampled for them; the seconds that writing them down took, for verl's
+            timings.
         """
-        outcomes, self.outcomes = self.outcomes, []
-        tokens, self.tokens = self.tokens, 0
-        return sorted(outcomes, key=lambda outcome: outcome.question_id), tokens
+        taken = sorted(self.outcomes, key=lambda outcome: outcome.question_id)
+        tokens, timing = self.tokens, self.timing
+        self.outcomes, self.tokens, self.timing = [], 0, {}
+        return taken, tokens, timing
 
     def sample(
         self, global_steps: int, partition_id: str, batch_size: int
@@ -131,9 +137,10 @@ class RecordingReplayBuffer(ReplayBuffer):  # type: ignore[misc]
             global_steps=global_steps, partition_id=partition_id, batch_size=batch_size
         )
         if partition_id != "val":
-            tags = dict(zip(batch.keys, batch.tags, strict=True))
-            questions = self._record(partition_id, tags)
-            batch = in_fixed_order(batch, questions)
+            with marked_timer("outcomes", self.timing, color="yellow"):
+                tags = dict(zip(batch.keys, batch.tags, strict=True))
+                questions = self._record(partition_id, tags)
+                batch = in_fixed_order(batch, questions)
         return batch, metrics
 
     def _clear_groups(self, partition_id: str, uids: set[str]) -> None:

@@ -140,12 +140,13 @@ def test_outcomes_are_taken_once_in_the_order_of_the_questions() -> None:
     )
     recording.outcomes = [Outcome(name, 0, 2, 2) for name in ("c", "a", "b")]
 
-    recording.tokens = 7
+    recording.tokens, recording.timing = 7, {"outcomes": 0.5}
 
-    outcomes, tokens = recording.take_outcomes()
+    outcomes, tokens, timing = recording.take_outcomes()
 
     assert ([outcome.question_id for outcome in outcomes], tokens) == (["a", "b", "c"], 7)
-    assert recording.take_outcomes() == ([], 0)
+    assert timing == {"outcomes": 0.5}
+    assert recording.take_outcomes() == ([], 0, {})
 
 
 def test_a_batch_is_ordered_by_question_and_session_whatever_order_it_came_in() -> None:
