@@ -2,14 +2,17 @@
 
     python benchmarks/short.py [--entries 1e7] [--repeats 5] [--json FILE]
 
-Each row comes from the script it names, which shows more sizes, memory and alternatives. Whole runs
-(`whole_runs.py`) and the SFT phase in verl's engine (`sft_phase.py`) take longer than a minute.
+Each row comes from the script it names, which shows more sizes, memory and alternatives, and is
+measured in a process of its own. Whole runs (`whole_runs.py`) and the SFT phase in verl's engine
+(`sft_phase.py`) take longer than a minute.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,10 +54,10 @@ def selected(entries: int, repeats: int) -> Iterator[Row]:
         runs.pop("torch.topk", None)
         seconds = interleaved(runs, repeats)
         for name in ("torch.kthvalue", "numpy.partition"):
-            what = f"threshold and mask, {kind} entries"
+            what = f"choosing, {kind} entries"
             yield Row(what, name, ratio(seconds["ours"], seconds[name]), 0.25, "selection")
     sent = float(str(over_ranks("tied", 2)["bytes_a_rank"]))
-    yield Row("bytes between ranks for it", "64 KiB", sent / 2**16, 1.0, "selection")
+    yield Row("bytes a rank for it", "64 KiB", sent / 2**16, 1.0, "selection")
 
 
 def phased(entries: int, repeats: int) -> Iterator[Row]:
@@ -90,6 +93,11 @@ def graded() -> Iterator[Row]:
     yield Row("grading an answer", "math-verify", library / ours, 0.2, "grading")
 
 
+def measured(part: Callable[..., Iterator[Row]], *arguments: int) -> list[Row]:
+    """A part's rows; a fresh process runs this, because freed memory makes the next one faster."""
+    return list(part(*arguments))
+
+
 def main() -> None:
     """Measure and show."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -99,13 +107,16 @@ def main() -> None:
     arguments = parser.parse_args()
     entries, repeats = int(arguments.entries), arguments.repeats
     parts = [
-        selected(entries, repeats),
-        phased(entries, repeats),
-        held(entries, repeats),
-        measured_entropy(repeats),
-        graded(),
+        (selected, entries, repeats),
+        (phased, entries, repeats),
+        (held, entries, repeats),
+        (measured_entropy, repeats),
+        (graded,),
     ]
-    rows = [row for part in track(parts, "measuring", transient=True) for row in part]
+    rows: list[Row] = []
+    for part in track(parts, "measuring", transient=True):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+            rows += fresh.submit(measured, *part).result()
     table = Table(
         "what", "against", "ours / it", "to reach", "script", title=f"{entries:.0e} entries"
     )
