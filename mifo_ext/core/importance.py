@@ -19,7 +19,8 @@ from torch import Tensor
 INFINITY_BITS = 0x7F800000
 
 PIECE = 1 << 19
-"""Entries worked on at once on a CPU: what is made of them stays in a core's cache."""
+"""Entries worked on at once on a CPU: so many that calling an operation costs little, so few that
+what is made of them stays in the cache."""
 ACCELERATOR_PIECE = 1 << 20
 """The same on an accelerator, where every operation on a piece costs a launch."""
 
