@@ -93,7 +93,7 @@ class Optimizer:
             weight_N,
             gradient_N,
             self.moments,
-            held_N=held_N,
+            held=held_N,
             step=self.steps,
             lr=self.lr,
             settings=self.settings,

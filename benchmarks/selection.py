@@ -27,6 +27,7 @@ from torch import Tensor
 
 from mifo_ext.core.freezing import choose_held
 from mifo_ext.core.importance import Chunk
+from mifo_ext.loops import LOOPS
 
 SPAN = 1 << 20
 KINDS = ("distinct", "tied")
@@ -38,8 +39,10 @@ def ours(importance: Tensor) -> list[Tensor]:
     """Half of the entries, chosen and packed."""
     chunks = [Chunk("w", i * SPAN, part, part) for i, part in enumerate(importance.split(SPAN))]
     count = importance.numel() // 2
-    chosen = choose_held(lambda: chunks, names=["w"], total=importance.numel(), count=count)
-    return [chosen.packed_mask(chunk) for chunk in chunks]
+    chosen = choose_held(
+        lambda: chunks, names=["w"], total=importance.numel(), count=count, passes=LOOPS
+    )
+    return LOOPS.each(lambda chunk: chosen.packed_mask(chunk, LOOPS), chunks)
 
 
 def alternatives(importance: Tensor) -> dict[str, Callable[[], object]]:

@@ -20,12 +20,11 @@ from mifo_ext.adapters.hold_settings import (
 )
 from mifo_ext.adapters.hold_sft import SftMoments, sft_moments
 from mifo_ext.adapters.hold_state import HostMemory, check_identity, identity
-from mifo_ext.adapters.shards import Layout
+from mifo_ext.adapters.shards import Layout, Part
 from mifo_ext.core.freezing import Selection, choose_held, held_count
-from mifo_ext.core.importance import Chunk, decayed_importance, piece_size
-from mifo_ext.core.marks import squared_norm
-from mifo_ext.core.masked_adamw import clip_scale, masked_adamw_, squared_norms
-from mifo_ext.core.masked_adamw_cpu import Scratch
+from mifo_ext.core.importance import Chunk
+from mifo_ext.core.masked_adamw import clip_scale
+from mifo_ext.core.passes import TORCH, Passes
 from mifo_ext.settings import HoldSettings
 
 
@@ -46,8 +45,8 @@ class ParameterHold:
             entries set aside (16, for a moment twice).
         host, always: snapshot, 4 n bytes; history, 4 n (none if decay is 0); last mask, n / 8.
         host, with `moments=own`, from the first SFT step: exp_avg and exp_avg_sq, 8 n bytes.
-        host, without an accelerator, from the first SFT step: `step`'s memory for what it computes
-            on the way, at most 24 MiB, in place of what is said above.
+    Without an accelerator `mifo_ext.loops` do the work in 2 MiB a thread and, in `engage`, the
+    entries set aside; orders other than by importance take their keys, as above, for each thread.
     Host memory is page-locked where there is an accelerator, in pieces of one span, because
     torch's page-locked allocator rounds every piece up to a power of two.
 
@@ -79,7 +78,6 @@ class ParameterHold:
         # In device memory, packed, one tensor a span.
         self._mask: list[Tensor] | None = None
         self._engaged = False
-        self._scratch = Scratch()
 
     @property
     def engaged(self) -> bool:
@@ -122,14 +120,15 @@ class ParameterHold:
             raise RuntimeError("A phase must be under way to engage: call begin_phase() first.")
         started = time.perf_counter()
         values = self.layout.values()
+        passes = _passes(values)
         # Importance takes the snapshot's place span by span, so it costs no memory of its own.
-        moved, update_norm = self._weigh(values, self._host.snapshot)
+        moved, update_norm = self._weigh(values, self._host.snapshot, passes)
         chunks = self._chunks(values, self._host.snapshot)
-        selection = self._select(chunks)
+        selection = self._select(chunks, passes)
         jaccard = None
         if selection is not None:
-            self._mask = [selection.packed_mask(chunk) for chunk in chunks]
-            jaccard = self._host.overlap(self._mask)
+            self._mask = passes.each(lambda chunk: selection.packed_mask(chunk, passes), chunks)
+            jaccard = self._host.overlap(self._mask, passes)
             self._host.mask = [packed.cpu() for packed in self._mask]
         self._host.end_phase(carry=self._carries_history)
         self._engaged = True
@@ -166,16 +165,18 @@ class ParameterHold:
             raise RuntimeError("The hold must be engaged for an SFT step: call engage() first.")
         started = time.perf_counter()
         gradients = self.layout.gradients()
-        live, held = self.layout.sum_pairs(
-            [
-                squared_norms(gradient.float(), self._held(i), scratch=self._scratch)
-                for i, gradient in enumerate(gradients)
-                if gradient is not None
-            ]
-        )
+        passes = _passes(self.layout.values())
+        parts = [p for p in self.layout.parts(passes.piece) if gradients[p.span] is not None]
+
+        def norms(part: Part) -> Tensor:
+            gradient = gradients[part.span]
+            assert gradient is not None
+            return passes.squared_norms(gradient[part.inside].float(), self._held(part))
+
+        live, held = self.layout.sum_pairs(passes.each(norms, parts))
         applied = live + held < float("inf")  # False for NaN, too.
         scale = clip_scale(live**0.5, self.sft.clip_norm) if applied else 1.0
-        update_norm = self._update(gradients, lr=lr, scale=scale) if applied else 0.0
+        update_norm = self._update(gradients, parts, passes, lr, scale) if applied else 0.0
         self.layout.wait()
         return StepReport(
             applied=applied,
@@ -225,26 +226,29 @@ class ParameterHold:
         self._host.load(state["host"], self.layout.values())
         self._moments.load(state["sft"])
 
-    def _weigh(self, values: list[Tensor], snapshot: list[Tensor]) -> tuple[int, float]:
+    def _weigh(
+        self, values: list[Tensor], snapshot: list[Tensor], passes: Passes
+    ) -> tuple[int, float]:
         """Turn the snapshot into importance, where it lies."""
-        totals = torch.zeros(2, dtype=torch.float64, device=values[0].device if values else None)
-        for i, value_N in enumerate(values):
-            size = piece_size(value_N.device)
-            for first in range(0, value_N.numel(), size):
-                inside = slice(first, first + size)
-                end_N, kept_N = value_N[inside], snapshot[i][inside]
-                change_N = end_N - kept_N.to(end_N.device, non_blocking=True)
-                moved = change_N.count_nonzero()
-                totals += torch.stack([moved.double(), squared_norm(change_N)])
-                history_N = self._host.history_on(end_N.device, i, inside)
-                importance_N = decayed_importance(change_N, history_N, decay=self.settings.decay)
+
+        def weigh(part: Part) -> Tensor:
+            end_N, kept_N = part.of(values), part.of(snapshot)
+            importance_N = kept_N.to(end_N.device, non_blocking=True)
+            history_N, carried_P = self._host.carried_to(end_N.device, part)
+            totals = passes.weigh_(
+                importance_N, end_N, history_N, carried_P, decay=self.settings.decay
+            )
+            if importance_N is not kept_N:
                 kept_N.copy_(importance_N, non_blocking=True)
+            return totals
+
+        totals = passes.each(weigh, self.layout.parts(passes.piece))
         # What samples host memory next does so on the host.
         self.layout.wait()
-        changed, squared = self.layout.sum_pairs([totals])
+        changed, squared = self.layout.sum_pairs(totals)
         return int(changed), squared**0.5
 
-    def _select(self, chunks: list[Chunk]) -> Selection | None:
+    def _select(self, chunks: list[Chunk], passes: Passes) -> Selection | None:
         if self.settings.entries == "none":
             return None
         return choose_held(
@@ -255,36 +259,53 @@ class ParameterHold:
             entries=self.settings.entries,
             seed=self.settings.seed,
             sum_over_ranks=self.layout.sum_over_ranks,
+            passes=passes,
         )
 
     def _chunks(self, values: list[Tensor], importance: list[Tensor]) -> list[Chunk]:
         spans = zip(self.layout.spans, importance, values, strict=True)
         return [Chunk(span.name, span.start, kept_N, value_N) for span, kept_N, value_N in spans]
 
-    def _held(self, i: int) -> Tensor | None:
-        """Span i's mask, packed."""
-        return None if self._mask is None else self._mask[i]
+    def _held(self, part: Part) -> Tensor | None:
+        """A part's mask, packed."""
+        return None if self._mask is None else part.of_mask(self._mask)
 
-    def _update(self, gradients: list[Tensor | None], *, lr: float, scale: float) -> float:
-        squared = []
+    def _update(
+        self,
+        gradients: list[Tensor | None],
+        parts: list[Part],
+        passes: Passes,
+        lr: float,
+        scale: float,
+    ) -> float:
+        values = self.layout.values()
         self._moments.begin(gradients)
-        pairs = zip(self.layout.values(), gradients, strict=True)
-        for i, (value_N, gradient_N) in enumerate(pairs):
-            if gradient_N is None:
-                continue
-            moments = self._moments.on_device(i, value_N.device)
-            change = masked_adamw_(
+
+        def update(part: Part) -> Tensor:
+            value_N, gradient = part.of(values), gradients[part.span]
+            assert gradient is not None
+            moments = self._moments.on_device(part, value_N.device)
+            change = passes.masked_adamw_(
                 value_N,
-                gradient_N.float(),
+                gradient[part.inside].float(),
                 moments,
-                held_N=self._held(i),
-                step=self._moments.step(i),
+                held=self._held(part),
+                step=self._moments.step(part.span),
                 lr=lr,
                 settings=self.sft.adamw,
                 gradient_scale=scale,
                 mode=self.settings.mode,
-                scratch=self._scratch,
             )
-            self._moments.put_back(i, moments)
-            squared.append(torch.stack([change, torch.zeros_like(change)]))
-        return math.sqrt(self.layout.sum_pairs(squared)[0])
+            self._moments.put_back(part, moments)
+            return torch.stack([change, torch.zeros_like(change)])
+
+        return math.sqrt(self.layout.sum_pairs(passes.each(update, parts))[0])
+
+
+def _passes(values: list[Tensor]) -> Passes:
+    """How entries are gone through where they are now."""
+    if values and values[0].device.type != "cpu":
+        return TORCH
+    from mifo_ext.loops import LOOPS  # What has an accelerator does without a compiler.
+
+    return LOOPS

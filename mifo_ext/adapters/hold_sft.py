@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
-from mifo_ext.adapters.shards import Layout
+from mifo_ext.adapters.shards import Layout, Part
 from mifo_ext.core.adamw import Moments
 
 
@@ -21,10 +21,10 @@ class SftMoments(Protocol):
     def step(self, i: int) -> int:
         """The number of the update under way for span i, from 1."""
 
-    def on_device(self, i: int, device: torch.device) -> Moments:
-        """Span i's moments on the device, to be updated in place."""
+    def on_device(self, part: Part, device: torch.device) -> Moments:
+        """A part's moments on the device, to be updated in place."""
 
-    def put_back(self, i: int, moments: Moments) -> None:
+    def put_back(self, part: Part, moments: Moments) -> None:
         """Keep what `on_device` gave and the update changed."""
 
     def state(self) -> dict[str, Any]:
@@ -72,21 +72,23 @@ class OwnMoments:
         """The number of the update under way for span i, from 1."""
         return self._steps[self._layout.spans[i].name]
 
-    def on_device(self, i: int, device: torch.device) -> Moments:
-        """Bring span i's moments to the device."""
+    def on_device(self, part: Part, device: torch.device) -> Moments:
+        """Bring a part's moments to the device."""
         assert self._exp_avg is not None
         assert self._exp_avg_sq is not None
         return Moments(
-            self._exp_avg[i].to(device, non_blocking=True),
-            self._exp_avg_sq[i].to(device, non_blocking=True),
+            part.of(self._exp_avg).to(device, non_blocking=True),
+            part.of(self._exp_avg_sq).to(device, non_blocking=True),
         )
 
-    def put_back(self, i: int, moments: Moments) -> None:
+    def put_back(self, part: Part, moments: Moments) -> None:
         """Copy them back; without an accelerator they never left."""
+        if moments.exp_avg.device.type == "cpu":
+            return
         assert self._exp_avg is not None
         assert self._exp_avg_sq is not None
-        self._exp_avg[i].copy_(moments.exp_avg, non_blocking=True)
-        self._exp_avg_sq[i].copy_(moments.exp_avg_sq, non_blocking=True)
+        part.of(self._exp_avg).copy_(moments.exp_avg, non_blocking=True)
+        part.of(self._exp_avg_sq).copy_(moments.exp_avg_sq, non_blocking=True)
 
     def state(self) -> dict[str, Any]:
         """Moments and counters; no moments before the first update."""
@@ -141,11 +143,12 @@ class SharedMoments:
         """The number of the update under way for span i, RL's updates included."""
         return int(self._optimizer.state[self._layout.spans[i].parameter]["step"])
 
-    def on_device(self, i: int, device: torch.device) -> Moments:
-        """Span i's moments, on the device already."""
-        return self._moments[i]
+    def on_device(self, part: Part, device: torch.device) -> Moments:
+        """A part's moments, on the device already."""
+        moments = self._moments[part.span]
+        return Moments(moments.exp_avg[part.inside], moments.exp_avg_sq[part.inside])
 
-    def put_back(self, i: int, moments: Moments) -> None:
+    def put_back(self, part: Part, moments: Moments) -> None:
         """Nothing to do: they were updated where they are."""
 
     def state(self) -> dict[str, Any]:

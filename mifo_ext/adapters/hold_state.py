@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
-from mifo_ext.adapters.shards import Layout
+from mifo_ext.adapters.shards import Layout, Part
 from mifo_ext.core.differences import difference, undo_difference
-from mifo_ext.core.packed_bits import count_bits, unpack_bits
+from mifo_ext.core.packed_bits import unpack_bits
+from mifo_ext.core.passes import Passes
 from mifo_ext.settings import HoldSettings
 
 
@@ -25,7 +26,7 @@ class HostMemory:
     Attributes:
         snapshot: weights when the RL phase began; None when none is under way.
         history: importance at the end of the last phase, of which entries of the last mask are
-            carried over (`history_on`); None at first.
+            carried over (`carried_to`); None at first.
         mask: the last mask, packed; None at first.
     """
 
@@ -50,28 +51,33 @@ class HostMemory:
             self.snapshot, self.history = self.history, self.snapshot
         self._spare, self.snapshot = self.snapshot, None
 
-    def history_on(self, device: torch.device, i: int, inside: slice) -> Tensor | None:
-        """Importance carried over to a part of span i, zero on all but the last held entries."""
-        if self.history is None or self.mask is None:
-            return None
-        history_N = self.history[i][inside].to(device, non_blocking=True)
-        packed = self.mask[i][inside.start // 8 : -(-inside.stop // 8)]
-        bits_N = unpack_bits(packed.to(device, non_blocking=True), history_N.numel())
-        # From bytes: a processor multiplies by booleans several times as slowly.
-        return bits_N.view(torch.uint8).to(torch.float32).mul_(history_N)
+    def carried_to(
+        self, device: torch.device, part: Part
+    ) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """A part's importance at the end of the last phase, and which of it is carried over.
 
-    def overlap(self, mask: list[Tensor]) -> float | None:
+        The latter is the last mask, packed.
+        """
+        if self.history is None or self.mask is None:
+            return None, None
+        history_N, carried_P = part.of(self.history), part.of_mask(self.mask)
+        return (
+            history_N.to(device, non_blocking=True),
+            carried_P.to(device, non_blocking=True),
+        )
+
+    def overlap(self, mask: list[Tensor], passes: Passes) -> float | None:
         """Intersection over union of a mask with the last one, over all ranks.
 
         None when there is no last mask, or when both are empty.
         """
         if self.mask is None:
             return None
-        counts = []
-        for packed, kept in zip(mask, self.mask, strict=True):
-            last = kept.to(packed.device)
-            both_and_either = [count_bits(packed & last), count_bits(packed | last)]
-            counts.append(torch.tensor(both_and_either, dtype=torch.float64))
+        both_and_either = passes.each(
+            lambda pair: passes.overlap(pair[0], pair[1].to(pair[0].device)),
+            zip(mask, self.mask, strict=True),
+        )
+        counts = [torch.tensor(pair, dtype=torch.float64) for pair in both_and_either]
         both, either = self._layout.sum_pairs(counts)
         return both / either if either else None
 

@@ -45,6 +45,26 @@ class Span(NamedTuple):
     parameter: nn.Parameter
 
 
+class Part(NamedTuple):
+    """Entries of a span that are worked on at once.
+
+    Attributes:
+        span: the span's place among the spans.
+        inside: which of its entries; it begins at a multiple of 8.
+    """
+
+    span: int
+    inside: slice
+
+    def of(self, values: list[Tensor]) -> Tensor:
+        """Its entries of values that are given for every span, as a view."""
+        return values[self.span][self.inside]
+
+    def of_mask(self, packed: list[Tensor]) -> Tensor:
+        """Its bytes of masks that are given packed for every span, as a view."""
+        return packed[self.span][self.inside.start // 8 : -(-self.inside.stop // 8)]
+
+
 class _Whole(NamedTuple):
     """A trainable parameter of the unsharded model and its part on this rank."""
 
@@ -86,6 +106,14 @@ class Layout:
     def rank(self) -> int:
         """This rank's place among them."""
         return 0 if self.group is None else self.group.rank()
+
+    def parts(self, size: int) -> list[Part]:
+        """All spans in parts of so many entries, a multiple of 8."""
+        return [
+            Part(i, slice(first, min(first + size, span.length)))
+            for i, span in enumerate(self.spans)
+            for first in range(0, span.length, size)
+        ]
 
     def values(self) -> list[Tensor]:
         """Each span's entries, as views of where they are now."""

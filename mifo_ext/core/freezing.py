@@ -22,8 +22,8 @@ from torch import Tensor
 from mifo_ext.core.importance import RANKINGS, Chunk
 from mifo_ext.core.keyed_entries import Chunks, KeyedEntries
 from mifo_ext.core.kth_largest import LARGEST, Band, SumOverRanks
-from mifo_ext.core.marks import as_mask, marks
-from mifo_ext.core.packed_bits import pack_bits
+from mifo_ext.core.packed_bits import unpack_bits
+from mifo_ext.core.passes import TORCH, Passes
 
 
 class Selection(NamedTuple):
@@ -52,24 +52,27 @@ class Selection(NamedTuple):
 
     def mask(self, chunk: Chunk) -> Bool[Tensor, " N"]:
         """True on the chunk's held entries."""
-        keys_N = RANKINGS[self.entries].keys(chunk, self.seed)
-        if self.held == 0:
-            return torch.zeros_like(keys_N, dtype=torch.bool)
-        ties = keys_N.numel() if chunk.name < self.cut_name else 0
-        if chunk.name == self.cut_name:
-            ties = min(max(self.cut_index - chunk.start, 0), keys_N.numel())
-        if ties == 0:
-            return as_mask(marks(torch.gt, keys_N, self.threshold_key))
-        mark_N = marks(torch.ge, keys_N, self.threshold_key)
-        mark_N[ties:] = marks(torch.gt, keys_N[ties:], self.threshold_key)
-        return as_mask(mark_N)
+        return unpack_bits(self.packed_mask(chunk), chunk.weight.numel())
 
-    def packed_mask(self, chunk: Chunk) -> UInt8[Tensor, " P"]:
+    def packed_mask(self, chunk: Chunk, passes: Passes = TORCH) -> UInt8[Tensor, " P"]:
         """The mask with one bit an entry, made piece by piece where the chunk's weights lie."""
-        packed = [pack_bits(self.mask(piece)) for piece in chunk.pieces()]
-        if not packed:
-            return torch.zeros(0, dtype=torch.uint8, device=chunk.weight.device)
-        return packed[0] if len(packed) == 1 else torch.cat(packed)
+        length, device = -(-chunk.weight.numel() // 8), chunk.weight.device
+        if self.held == 0:
+            return torch.zeros(length, dtype=torch.uint8, device=device)
+        packed_P = torch.empty(length, dtype=torch.uint8, device=device)
+        for piece in chunk.pieces(passes.piece):
+            keys_N = RANKINGS[self.entries].keys(piece, self.seed)
+            first = (piece.start - chunk.start) // 8
+            part_P = packed_P[first : first - (-keys_N.numel() // 8)]
+            passes.pack(keys_N, self.threshold_key, self._ties(piece), part_P)
+        return packed_P
+
+    def _ties(self, piece: Chunk) -> int:
+        """How many of the piece's first entries are held if they are tied at the threshold."""
+        length = piece.weight.numel()
+        if piece.name == self.cut_name:
+            return min(max(self.cut_index - piece.start, 0), length)
+        return length if piece.name < self.cut_name else 0
 
 
 def held_count(fraction: float, entries: int) -> int:
@@ -93,6 +96,7 @@ def choose_held(
     entries: str = "moved_most",
     seed: int = 0,
     sum_over_ranks: SumOverRanks = lambda counts_B: counts_B,
+    passes: Passes = TORCH,
 ) -> Selection:
     """Find the `count` first entries of the whole model, exactly (MIFO, section 3.2).
 
@@ -106,6 +110,7 @@ def choose_held(
         seed: seed of the random order.
         sum_over_ranks: adds int64 counts over the ranks that share the model. It is called
             the same number of times on every rank, with at most 1,024 or `len(names)` counts.
+        passes: how the entries are gone through; changes no result.
 
     Returns:
         The rule that says which entries are held.
@@ -116,7 +121,7 @@ def choose_held(
     """
     if entries not in RANKINGS:
         raise ValueError(f"`entries` must be one of {', '.join(RANKINGS)}, but is {entries!r}.")
-    keyed = KeyedEntries(chunks, names, RANKINGS[entries], seed, sum_over_ranks)
+    keyed = KeyedEntries(chunks, names, RANKINGS[entries], seed, sum_over_ranks, passes)
     found = keyed.count_around(keyed.likely_band(count, total))
     if found.above + found.inside < count and found.band.low > 1:
         found = keyed.count_around(Band(1, LARGEST))

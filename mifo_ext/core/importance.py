@@ -18,17 +18,6 @@ from torch import Tensor
 # pattern of infinity is above every finite one.
 INFINITY_BITS = 0x7F800000
 
-PIECE = 1 << 19
-"""Entries worked on at once on a CPU: so many that calling an operation costs little, so few that
-what is made of them stays in the cache."""
-ACCELERATOR_PIECE = 1 << 20
-"""The same on an accelerator, where every operation on a piece costs a launch."""
-
-
-def piece_size(device: torch.device) -> int:
-    """How many entries are worked on at once on this device; a multiple of 8."""
-    return PIECE if device.type == "cpu" else ACCELERATOR_PIECE
-
 
 class Chunk(NamedTuple):
     """Entries of one parameter, consecutive unless a stride is given, wherever they are kept.
@@ -70,10 +59,9 @@ class Chunk(NamedTuple):
             stride=stride,
         )
 
-    def pieces(self) -> Iterator[Chunk]:
-        """The chunk in pieces that are worked on at once, importance brought to the weights."""
+    def pieces(self, size: int) -> Iterator[Chunk]:
+        """The chunk in pieces of so many entries, importance brought to the weights."""
         device = self.weight.device
-        size = piece_size(device)
         for first in range(0, self.weight.numel(), size):
             piece = self.part(first, first + size)
             yield piece._replace(importance=piece.importance.to(device, non_blocking=True))
@@ -111,17 +99,21 @@ def decayed_importance(
     Raises:
         ValueError: if `decay` is outside [0, 1).
     """
-    if not 0 <= decay < 1:
-        raise ValueError(
-            f"`decay` must be in [0, 1), but is {decay}. MIFO uses 0.5, MIFO without history 0."
-        )
-
+    check_decay(decay)
     # One rounding per operation. A fused multiply-add rounds differently in a vector loop and in
     # its scalar tail, and then the result would depend on where a shard begins.
     importance_N = change_N.abs().mul_(1 - decay)
     if history_N is not None and decay > 0:
         importance_N.add_(history_N * decay)
     return importance_N
+
+
+def check_decay(decay: float) -> None:
+    """Refuse a decay outside [0, 1)."""
+    if not 0 <= decay < 1:
+        raise ValueError(
+            f"`decay` must be in [0, 1), but is {decay}. MIFO uses 0.5, MIFO without history 0."
+        )
 
 
 def _moved_most(chunk: Chunk, seed: int) -> Int32[Tensor, " N"]:

@@ -101,9 +101,8 @@ def likely_band(
     first, last = math.floor(middle - margin), math.ceil(middle + margin)
 
     def key_at(rank: int) -> int:
-        return kth_largest(
-            rank, Band(0, LARGEST), lambda: sample, sum_over_ranks=sum_over_ranks
-        ).key
+        band = Band(0, LARGEST)
+        return kth_largest(rank, band, sample, sum_over_ranks=sum_over_ranks).key
 
     high = LARGEST if first < 1 else key_at(first)
     low = 1 if last > positive else key_at(last)
@@ -113,34 +112,27 @@ def likely_band(
 def kth_largest(
     k: int,
     band: Band,
-    keys: Callable[[], Iterable[Int32[Tensor, " K"]]],
+    keys: Sequence[Int32[Tensor, " K"]],
     *,
     sum_over_ranks: SumOverRanks,
-    bits: int = _SHORT_BITS,
 ) -> Kth:
     """Find the k-th largest of keys that all lie in the band, by histograms of their bits.
 
     Args:
         k: from 1 to the number of keys over all ranks.
         band: where they lie.
-        keys: gives this rank's keys, in pieces; called once a round.
+        keys: this rank's keys, in pieces.
         sum_over_ranks: adds int64 counts over the ranks; called once a round.
-        bits: how many bits a round resolves.
     """
-    prefix, rest, tied, high = 0, k, 0, band.bits
-    while high > 0:
-        low = max(high - bits, 0)
-        counts_B = torch.zeros(1 << (high - low), dtype=torch.int64)
-        for keys_K in keys():
-            counts_B += _histogram(keys_K, band, prefix=prefix, high=high, low=low)
-        from_top_B = sum_over_ranks(counts_B).flip(0).cumsum(0)
-        steps = int(torch.searchsorted(from_top_B, rest))  # the first with from_top >= rest
-        above = int(from_top_B[steps - 1]) if steps else 0
-        tied = int(from_top_B[steps]) - above
-        rest -= above
-        prefix = (prefix << (high - low)) + counts_B.numel() - 1 - steps
-        high = low
-    return Kth(band.low + prefix, rest, tied)
+    left = list(keys)
+
+    def matching(prefix: int, high: int) -> Iterable[Tensor]:
+        nonlocal left
+        if high < band.bits:  # No later round needs the others.
+            left = [keys_K[((keys_K - band.low) >> high) == prefix] for keys_K in left]
+        return left
+
+    return _by_histograms(k, band, matching, sum_over_ranks=sum_over_ranks, bits=_SHORT_BITS)
 
 
 def kth_largest_of_all(
@@ -150,20 +142,45 @@ def kth_largest_of_all(
     *,
     sum_over_ranks: SumOverRanks,
 ) -> Kth:
-    """`kth_largest` of those keys that lie in the band, by passes over all."""
+    """`kth_largest` of those keys that lie in the band, by passes over all.
 
-    def inside() -> Iterator[Tensor]:
-        return (band.inside(keys_K) for keys_K in keys())
+    `keys` gives this rank's keys, in pieces, and is called once a round.
+    """
 
-    return kth_largest(k, band, inside, sum_over_ranks=sum_over_ranks, bits=_LONG_BITS)
+    def matching(prefix: int, high: int) -> Iterator[Tensor]:
+        for keys_K in keys():
+            inside_K = band.inside(keys_K)
+            yield inside_K[((inside_K - band.low) >> high) == prefix]
+
+    return _by_histograms(k, band, matching, sum_over_ranks=sum_over_ranks, bits=_LONG_BITS)
 
 
-def _histogram(
-    keys_K: Int32[Tensor, " K"], band: Band, *, prefix: int, high: int, low: int
-) -> Int64[Tensor, " B"]:
-    """Count keys whose bits from `high` up are `prefix`, by their bits `low` to `high`."""
-    offset_K = keys_K - band.low
-    if high < band.bits:
-        offset_K = offset_K[(offset_K >> high) == prefix]
-    first = prefix << (high - low)
-    return torch.bincount((offset_K >> low) - first, minlength=1 << (high - low)).cpu()
+def _by_histograms(
+    k: int,
+    band: Band,
+    matching: Callable[[int, int], Iterable[Int32[Tensor, " K"]]],
+    *,
+    sum_over_ranks: SumOverRanks,
+    bits: int,
+) -> Kth:
+    """Resolve so many bits of the k-th largest key a round, from the highest down.
+
+    `matching` gives the keys whose distance from the band's low end has this prefix from bit
+    `high` up.
+    """
+    prefix, rest, tied, high = 0, k, 0, band.bits
+    while high > 0:
+        low = max(high - bits, 0)
+        first, bins = prefix << (high - low), 1 << (high - low)
+        counts_B = torch.zeros(bins, dtype=torch.int64)
+        for keys_K in matching(prefix, high):
+            bin_K = ((keys_K - band.low) >> low) - first
+            counts_B += torch.bincount(bin_K, minlength=bins).cpu()
+        from_top_B = sum_over_ranks(counts_B).flip(0).cumsum(0)
+        steps = int(torch.searchsorted(from_top_B, rest))  # the first with from_top >= rest
+        above = int(from_top_B[steps - 1]) if steps else 0
+        tied = int(from_top_B[steps]) - above
+        rest -= above
+        prefix = first + bins - 1 - steps
+        high = low
+    return Kth(band.low + prefix, rest, tied)

@@ -1,12 +1,11 @@
-"""Entries marked by a comparison, counted and picked at a processor's full speed.
+"""Entries marked by a comparison and counted at a processor's full speed by torch.
 
 torch's comparisons fill single bytes several times as slowly as they fill numbers of four bytes,
-and counting or picking by a mask of booleans goes entry by entry. What is here says the same in
-operations that go many entries at a time; on an accelerator it costs no more.
+and counting by a mask of booleans goes entry by entry. What is here says the same in operations
+that go many entries at a time; on an accelerator it costs no more.
 
 Dimensions:
     N  entries
-    K  entries that are marked
 """
 
 from __future__ import annotations
@@ -38,21 +37,6 @@ def count_marks(mark_N: Int32[Tensor, " N"]) -> Int32[Tensor, ""]:
 def as_mask(mark_N: Int32[Tensor, " N"]) -> Bool[Tensor, " N"]:
     """True where the mark is 1."""
     return mark_N.to(torch.int8).view(torch.bool)
-
-
-def marked(key_N: Int32[Tensor, " N"], mark_N: Int32[Tensor, " N"]) -> Int32[Tensor, " K"]:
-    """The keys that are marked, in order; fast where few are.
-
-    They are looked for by words of eight entries, of which most have no mark at all.
-    """
-    mask_N = as_mask(mark_N)
-    whole = mask_N.numel() // 8 * 8
-    words = mask_N[:whole].view(torch.int64).nonzero().squeeze(1)
-    keys = key_N[:whole].view(-1, 8).index_select(0, words)
-    found = keys.masked_select(mask_N[:whole].view(-1, 8).index_select(0, words))
-    if whole == mask_N.numel():
-        return found
-    return torch.cat([found, key_N[whole:][mask_N[whole:]]])
 
 
 def squared_norm(value_N: Float32[Tensor, " N"]) -> Float64[Tensor, ""]:

@@ -19,19 +19,14 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from mifo_ext.core import masked_adamw_cpu
 from mifo_ext.core.adamw import AdamWSettings, Moments
-from mifo_ext.core.masked_adamw_cpu import Scratch
 from mifo_ext.core.packed_bits import unpack_bits
 
 MODES = ("exact", "gradient_mask")
 
 
 def squared_norms(
-    gradient_N: Float32[Tensor, " N"],
-    held_N: Bool[Tensor, " N"] | UInt8[Tensor, " P"] | None,
-    *,
-    scratch: Scratch | None = None,
+    gradient_N: Float32[Tensor, " N"], held: Bool[Tensor, " N"] | UInt8[Tensor, " P"] | None
 ) -> Float64[Tensor, " 2"]:
     """The squared norms of a gradient over live and over held entries.
 
@@ -40,23 +35,19 @@ def squared_norms(
 
     Args:
         gradient_N: the gradient.
-        held_N: True on held entries, maybe packed by `pack_bits`; None when all are live.
-        scratch: memory to use again on a processor; made for this call if None.
+        held: True on held entries, maybe packed by `pack_bits`; None when all are live.
 
     Returns:
         Squared norm over live entries, squared norm over held entries.
     """
     norm = torch.linalg.vector_norm
-    if held_N is None:
+    if held is None:
         live = norm(gradient_N, dtype=torch.float64) ** 2
         return torch.stack([live, torch.zeros_like(live)])
-    if gradient_N.device.type == "cpu":
-        scratch = Scratch() if scratch is None else scratch
-        return masked_adamw_cpu.squared_norms(gradient_N, held_N, scratch)
-    held_N = _unpacked(held_N, gradient_N.numel())
+    held_N = _unpacked(held, gradient_N.numel())
     live = norm(gradient_N.masked_fill(held_N, 0), dtype=torch.float64) ** 2
-    held = norm(gradient_N.masked_fill(~held_N, 0), dtype=torch.float64) ** 2
-    return torch.stack([live, held])
+    held_norm = norm(gradient_N.masked_fill(~held_N, 0), dtype=torch.float64) ** 2
+    return torch.stack([live, held_norm])
 
 
 def clip_scale(norm: float, limit: float | None) -> float:
@@ -74,33 +65,30 @@ def masked_adamw_(
     gradient_N: Float32[Tensor, " N"],
     moments: Moments,
     *,
-    held_N: Bool[Tensor, " N"] | UInt8[Tensor, " P"] | None,
+    held: Bool[Tensor, " N"] | UInt8[Tensor, " P"] | None,
     step: int,
     lr: float,
     settings: AdamWSettings,
     gradient_scale: float = 1.0,
     mode: str = "exact",
-    scratch: Scratch | None = None,
 ) -> Float64[Tensor, ""]:
     """Take one AdamW step on the live entries, in place.
 
     Live entries get bit for bit what torch's AdamW gives them in the implementation it chooses for
     the device itself; its `fused` one rounds otherwise. In mode `exact` held entries and
     their moments keep every bit; in mode `gradient_mask` held entries get a zero gradient and are
-    otherwise treated like all others. Temporary memory: `scratch` on a processor, elsewhere about 7
-    times `weight_N`.
+    otherwise treated like all others. Temporary memory: about 7 times `weight_N`.
 
     Args:
         weight_N: values, updated in place.
         gradient_N: gradient before clipping; not changed.
         moments: AdamW's moments, updated in place.
-        held_N: True on held entries, maybe packed by `pack_bits`; None when all are live.
+        held: True on held entries, maybe packed by `pack_bits`; None when all are live.
         step: number of this update, counted from 1, for AdamW's bias correction.
         lr: learning rate.
         settings: the other constants of AdamW.
         gradient_scale: factor on the gradient, from `clip_scale`.
         mode: a word of `MODES`.
-        scratch: memory to use again on a processor; made for this call if None.
 
     Returns:
         The squared norm of the change of `weight_N`.
@@ -108,29 +96,20 @@ def masked_adamw_(
     Raises:
         ValueError: if `mode` is unknown.
     """
-    if mode not in MODES:
-        raise ValueError(f"`mode` must be one of {', '.join(MODES)}, but is {mode!r}.")
-    if weight_N.device.type == "cpu":
-        return masked_adamw_cpu.masked_adamw_(
-            weight_N,
-            gradient_N,
-            moments,
-            held=held_N,
-            step=step,
-            lr=lr,
-            settings=settings,
-            gradient_scale=gradient_scale,
-            mode=mode,
-            scratch=Scratch() if scratch is None else scratch,
-        )
-
-    held_N = None if held_N is None else _unpacked(held_N, weight_N.numel())
+    check_mode(mode)
+    held_N = None if held is None else _unpacked(held, weight_N.numel())
     if gradient_scale != 1.0:
         gradient_N = gradient_N * gradient_scale
     if held_N is not None and mode == "gradient_mask":
         gradient_N, held_N = gradient_N.masked_fill(held_N, 0), None
     update = partial(_adamw_, step=step, lr=lr, settings=settings)
     return _restored_(weight_N, gradient_N, moments, held_N=held_N, update=update)
+
+
+def check_mode(mode: str) -> None:
+    """Refuse an unknown mode."""
+    if mode not in MODES:
+        raise ValueError(f"`mode` must be one of {', '.join(MODES)}, but is {mode!r}.")
 
 
 def _restored_(

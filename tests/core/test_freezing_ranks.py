@@ -23,12 +23,11 @@ BAND = "mifo_ext.core.keyed_entries.KeyedEntries.likely_band"
 
 
 @contextmanager
-def small(*, stride: int, set_aside: int, piece: int = 8) -> Iterator[None]:
+def small(*, stride: int, set_aside: int) -> Iterator[None]:
     """Sizes at which a small model meets what a large one does."""
     with (
         mock.patch("mifo_ext.core.keyed_entries.sample_stride", return_value=stride),
         mock.patch("mifo_ext.core.keyed_entries.SET_ASIDE", set_aside),
-        mock.patch("mifo_ext.core.importance.PIECE", piece),
     ):
         yield
 

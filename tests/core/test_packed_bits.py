@@ -29,6 +29,13 @@ def test_unpacking_undoes_packing(bits: list[bool]) -> None:
     assert count_bits(packed) == sum(bits)
 
 
+def test_a_mask_that_begins_anywhere_in_another_is_packed_right() -> None:
+    mask = torch.arange(64) % 3 == 0
+    for first in range(1, 9):
+        part = mask[first : first + 48]
+        assert torch.equal(pack_bits(part), pack_bits(part.clone()))
+
+
 def test_every_byte_is_packed_right() -> None:
     bytes_ = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(pack_bits(unpack_bits(bytes_, 2048)), bytes_)

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 
 from mifo_ext.core.freezing import Selection, choose_held
 from mifo_ext.core.importance import RANKINGS, Chunk
-from mifo_ext.core.packed_bits import pack_bits
+from mifo_ext.core.passes import TORCH
+from mifo_ext.loops import LOOPS
+
+PIECE = 8
+"""Entries worked on at once, so that most parameters take several pieces."""
 
 Model = dict[str, list[float]]
 
@@ -28,12 +32,22 @@ def hold(
     cuts: Sequence[int] = (),
     entries: str = "moved_most",
 ) -> tuple[Selection, set[tuple[str, int]]]:
-    """Select on one rank, every parameter in pieces between the cuts."""
-    chunks = pieces(model, cuts)
-    selection = choose_held(
-        lambda: chunks, names=sorted(model), total=size(model), count=count, entries=entries
-    )
-    return selection, held_by(selection, chunks)
+    """Select on one rank, every parameter in pieces between the cuts, by torch and by loops."""
+    chunks, found = pieces(model, cuts), []
+    for passes in (TORCH, LOOPS):
+        passes = passes._replace(piece=PIECE)
+        selection = choose_held(
+            lambda: chunks,
+            names=sorted(model),
+            total=size(model),
+            count=count,
+            entries=entries,
+            passes=passes,
+        )
+        masks = [selection.packed_mask(chunk, passes).tolist() for chunk in chunks]
+        found.append((selection, masks))
+    assert found[0] == found[1]
+    return found[0][0], held_by(found[0][0], chunks)
 
 
 def size(model: Model) -> int:
@@ -51,8 +65,6 @@ def pieces(model: Model, cuts: Sequence[int]) -> list[Chunk]:
 
 
 def held_by(selection: Selection, chunks: list[Chunk]) -> set[tuple[str, int]]:
-    for chunk in chunks:
-        assert torch.equal(selection.packed_mask(chunk), pack_bits(selection.mask(chunk)))
     return {
         (chunk.name, chunk.start + i)
         for chunk in chunks

@@ -1,0 +1,184 @@
+"""How the entries of a model are gone through: what is done to one piece of them at a time.
+
+`TORCH` does it by torch's operations, on any device. Another `Passes` may do the same faster and
+must give the same; `mifo_ext.loops.LOOPS` is one for processors.
+
+Dimensions:
+    N  consecutive entries of one parameter, with their keys
+    K  keys that lie in a band
+    B  blocks
+    P  bytes that pack N bits, ceil(N / 8)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol, TypeVar
+
+import torch
+from jaxtyping import Float32, Float64, Int32, Int64, UInt8
+from torch import Tensor
+
+from mifo_ext.core.importance import INFINITY_BITS, decayed_importance, float_bits
+from mifo_ext.core.kth_largest import Band
+from mifo_ext.core.marks import as_mask, count_marks, marks, squared_norm
+from mifo_ext.core.masked_adamw import masked_adamw_, squared_norms
+from mifo_ext.core.packed_bits import count_bits, pack_bits, unpack_bits
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Counts(NamedTuple):
+    """What is counted in a piece, around a band of keys.
+
+    Attributes:
+        above: keys above the band.
+        inside: keys in it.
+        improper: whether some importance is negative or not finite.
+    """
+
+    above: int
+    inside: int
+    improper: bool
+
+
+class Each(Protocol):
+    """Do some work on every item; what comes of it, in the items' order."""
+
+    def __call__(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """Call `work` on each."""
+
+
+class Passes(NamedTuple):
+    """What is done to a piece of a model, and in which way to all of them.
+
+    Attributes:
+        each: does some work on every piece.
+        weigh_: see `weigh_`.
+        around: see `around`.
+        ties_by_block: see `ties_by_block`.
+        pack: see `pack`.
+        overlap: see `overlap`.
+        squared_norms: see `mifo_ext.core.masked_adamw.squared_norms`.
+        masked_adamw_: see `mifo_ext.core.masked_adamw.masked_adamw_`.
+        piece: how many entries a piece has; a multiple of 8.
+    """
+
+    each: Each
+    weigh_: Callable[..., Tensor]
+    around: Callable[[Tensor, Tensor, Band, int], tuple[Counts, Tensor | None]]
+    ties_by_block: Callable[..., Tensor]
+    pack: Callable[[Tensor, int, int, Tensor], None]
+    overlap: Callable[[Tensor, Tensor], tuple[int, int]]
+    squared_norms: Callable[..., Tensor]
+    masked_adamw_: Callable[..., Tensor]
+    piece: int
+
+
+def weigh_(
+    start_N: Float32[Tensor, " N"],
+    end_N: Float32[Tensor, " N"],
+    history_N: Float32[Tensor, " N"] | None,
+    carried_P: UInt8[Tensor, " P"] | None,
+    *,
+    decay: float,
+) -> Float64[Tensor, " 2"]:
+    """Turn values at an RL phase's start into their importance, in place.
+
+    Args:
+        start_N: values when the phase began; then importance, as `decayed_importance` has it.
+        end_N: values when it ended.
+        history_N: importance at the end of the phase before; None when there was none.
+        carried_P: the entries of which it is carried over, packed; on all others it counts as 0.
+        decay: weight of the history.
+
+    Returns:
+        How many entries changed, and the squared norm of the change (see `squared_norm`).
+    """
+    change_N = end_N - start_N
+    if history_N is not None and carried_P is not None:
+        # From bytes: a processor multiplies by booleans several times as slowly.
+        carried_N = unpack_bits(carried_P, history_N.numel()).view(torch.uint8)
+        history_N = carried_N.to(torch.float32).mul_(history_N)
+    start_N.copy_(decayed_importance(change_N, history_N, decay=decay))
+    return torch.stack([change_N.count_nonzero().double(), squared_norm(change_N)])
+
+
+def around(
+    keys_N: Int32[Tensor, " N"], importance_N: Float32[Tensor, " N"], band: Band, room: int
+) -> tuple[Counts, Int32[Tensor, " K"] | None]:
+    """Count keys around a band, pick those inside, and look whether importance is proper.
+
+    Args:
+        keys_N: keys of the entries, at least one.
+        importance_N: their importance.
+        band: the band.
+        room: how many keys may be picked.
+
+    Returns:
+        The counts, and the keys inside in order; None in their place when there are more of them
+        than there is room.
+    """
+    above_N = marks(torch.gt, keys_N, band.high)
+    inside_N = marks(torch.ge, keys_N, band.low).bitwise_xor_(above_N)
+    extremes = float_bits(importance_N).aminmax()
+    found = torch.stack([count_marks(above_N), count_marks(inside_N), *extremes])
+    above, inside, least, most = found.tolist()
+    counts = Counts(above, inside, least < 0 or most >= INFINITY_BITS)
+    return counts, None if counts.inside > room else keys_N[as_mask(inside_N)]
+
+
+def ties_by_block(
+    keys_N: Int32[Tensor, " N"], key: int, *, at: int, size: int, blocks: int
+) -> Int64[Tensor, " B"]:
+    """Count keys that equal `key` by blocks of `size` entries; the first key lies `at` so many."""
+    counts_B = torch.zeros(blocks, dtype=torch.int64)
+    mark_N = marks(torch.eq, keys_N, key)
+    head = min(-at % size, mark_N.numel())
+    rows = (mark_N.numel() - head) // size
+    whole = head + rows * size
+    first = (at + head) // size
+    if head:
+        counts_B[at // size] += int(count_marks(mark_N[:head]))
+    if rows:
+        by_row = mark_N[head:whole].view(rows, size).sum(1, dtype=torch.int32)
+        counts_B[first : first + rows] += by_row.cpu()
+    if whole < mark_N.numel():
+        counts_B[first + rows] += int(count_marks(mark_N[whole:]))
+    return counts_B
+
+
+def pack(keys_N: Int32[Tensor, " N"], key: int, ties: int, out_P: UInt8[Tensor, " P"]) -> None:
+    """One bit an entry: keys above `key`, and among the first `ties` those equal to it.
+
+    Spare bits are zero. `key` is at least 1.
+    """
+    mark_N = marks(torch.gt, keys_N, key)
+    if ties > 0:
+        mark_N[:ties] = marks(torch.ge, keys_N[:ties], key)
+    out_P.copy_(pack_bits(as_mask(mark_N)))
+
+
+def overlap(one_P: UInt8[Tensor, " P"], other_P: UInt8[Tensor, " P"]) -> tuple[int, int]:
+    """How many bits are set in both, and in either."""
+    return count_bits(one_P & other_P), count_bits(one_P | other_P)
+
+
+def one_by_one(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Call `work` on each item."""
+    return [work(item) for item in items]
+
+
+TORCH = Passes(
+    each=one_by_one,
+    weigh_=weigh_,
+    around=around,
+    ties_by_block=ties_by_block,
+    pack=pack,
+    overlap=overlap,
+    squared_norms=squared_norms,
+    masked_adamw_=masked_adamw_,
+    piece=1 << 20,
+)
+"""torch's operations, for accelerators, where each costs a launch; and what others must equal."""

@@ -1,0 +1,150 @@
+"""The loops over a model's entries give what torch's operations give."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mifo_ext.core.importance import INFINITY_BITS, float_bits
+from mifo_ext.core.kth_largest import LARGEST, Band
+from mifo_ext.core.packed_bits import pack_bits
+from mifo_ext.core.passes import TORCH, Passes
+from mifo_ext.loops import LOOPS
+from mifo_ext.loops.compiled import BLOCK
+
+BOTH = pytest.mark.parametrize("passes", [TORCH, LOOPS], ids=["torch", "loops"])
+lengths = st.integers(1, 100) | st.sampled_from([BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 13])
+seeds = st.integers(0, 10**6)
+
+
+def drawn(count: int, seed: int) -> Tensor:
+    """Numbers of which some are equal, and some are zero."""
+    generator = torch.Generator().manual_seed(seed)
+    number = torch.randn(count, generator=generator)
+    return torch.where(torch.rand(count, generator=generator) < 0.3, number.round(), number)
+
+
+def mask(count: int, seed: int) -> Tensor:
+    return pack_bits(drawn(count, seed) > 0)
+
+
+@settings(deadline=None)
+@given(count=lengths, seed=seeds, decay=st.sampled_from([0.0, 0.3, 0.5]), carried=st.booleans())
+def test_importance_has_the_same_bits(count: int, seed: int, decay: float, carried: bool) -> None:
+    start, end = drawn(count, seed), drawn(count, seed + 1)
+    history = (drawn(count, seed + 2).abs(), mask(count, seed + 3)) if carried else (None, None)
+
+    found = [start.clone(), start.clone()]
+    totals = [
+        passes.weigh_(importance, end, *history, decay=decay).tolist()
+        for passes, importance in zip((TORCH, LOOPS), found, strict=True)
+    ]
+
+    assert torch.equal(float_bits(found[0]), float_bits(found[1]))
+    assert totals[0][0] == totals[1][0] == int((start != end).sum())
+    assert totals[1][1] == pytest.approx(totals[0][1], rel=1e-5)
+
+
+@BOTH
+def test_importance_of_a_worked_example(passes: Passes) -> None:
+    start = torch.tensor([1.0, 2.0, 3.0])
+    history, carried = torch.tensor([8.0, 8.0, 8.0]), pack_bits(torch.tensor([True, False, True]))
+    totals = passes.weigh_(start, torch.tensor([1.0, 4.0, 0.0]), history, carried, decay=0.25)
+    assert start.tolist() == [2.0, 1.5, 4.25]
+    assert totals.tolist() == pytest.approx([2.0, 13.0])
+
+
+@BOTH
+@pytest.mark.parametrize("decay", [-0.1, 1.0, math.nan])
+def test_a_decay_outside_its_range_is_refused(passes: Passes, decay: float) -> None:
+    with pytest.raises(ValueError, match=r"`decay` must be in \[0, 1\)"):
+        passes.weigh_(torch.zeros(1), torch.ones(1), None, None, decay=decay)
+
+
+@settings(deadline=None)
+@given(count=lengths, seed=seeds, data=st.data())
+def test_keys_around_a_band_are_counted_and_picked_alike(
+    count: int, seed: int, data: st.DataObject
+) -> None:
+    importance = drawn(count, seed).abs()
+    keys = float_bits(importance)
+    bounds = st.sampled_from([*keys.tolist(), 1, LARGEST]) | st.integers(1, LARGEST)
+    low, high = sorted((data.draw(bounds), data.draw(bounds)))
+    room = data.draw(st.sampled_from([0, 1, 10, count]))
+
+    (counts, inside), (by_loops, inside_by_loops) = (
+        passes.around(keys, importance, Band(low, high), room) for passes in (TORCH, LOOPS)
+    )
+
+    assert counts == by_loops
+    assert counts.above == int((keys > high).sum())
+    expected = keys[(keys >= low) & (keys <= high)].tolist()
+    for found in (inside, inside_by_loops):
+        assert (None if found is None else found.tolist()) == (
+            None if len(expected) > room else expected
+        )
+
+
+@BOTH
+@pytest.mark.parametrize("bad", [-1.0, -0.0, math.inf, -math.inf, math.nan])
+def test_importance_that_is_no_number_from_0_up_shows_wherever_it_lies(
+    passes: Passes, bad: float
+) -> None:
+    for position in (0, 1, 40, BLOCK - 1, BLOCK, BLOCK + 30):
+        importance = torch.linspace(0, 3e38, BLOCK + 31)
+        assert not passes.around(float_bits(importance), importance, Band(5, 9), 0)[0].improper
+        importance[position] = bad
+        assert passes.around(float_bits(importance), importance, Band(5, 9), 0)[0].improper
+
+
+def test_keys_that_are_negative_lie_below_every_band() -> None:
+    keys = torch.tensor([-1, -(1 << 31), 0, 5], dtype=torch.int32)
+    counts, inside = LOOPS.around(keys, torch.zeros(4), Band(1, LARGEST), 4)
+    assert (counts.above, counts.inside) == (0, 1)
+    assert inside is not None
+    assert inside.tolist() == [5]
+    assert int(torch.tensor(math.inf).view(torch.int32)) == INFINITY_BITS
+
+
+@settings(deadline=None)
+@given(count=lengths, seed=seeds, at=st.integers(0, 3000), size=st.sampled_from([1, 8, 32, 4096]))
+def test_ties_are_counted_by_the_block_they_lie_in(
+    count: int, seed: int, at: int, size: int
+) -> None:
+    keys = float_bits(drawn(count, seed).abs())
+    key, blocks = int(keys[seed % count]), (at + count - 1) // size + 1
+    expected = [0] * blocks
+    for i in (keys == key).nonzero().flatten().tolist():
+        expected[(at + i) // size] += 1
+    for passes in (TORCH, LOOPS):
+        counts = passes.ties_by_block(keys, key, at=at, size=size, blocks=blocks)
+        assert counts.tolist() == expected
+
+
+@settings(deadline=None)
+@given(count=lengths, seed=seeds, ties=st.integers(0, 3000))
+def test_a_mask_is_what_is_above_and_the_first_that_are_tied(
+    count: int, seed: int, ties: int
+) -> None:
+    keys = float_bits(drawn(count, seed).abs())
+    key, ties = max(1, int(keys[seed % count])), min(ties, count)
+    expected = keys > key
+    expected[:ties] |= keys[:ties] == key
+    for passes in (TORCH, LOOPS):
+        packed = torch.full((-(-count // 8),), 255, dtype=torch.uint8)
+        passes.pack(keys, key, ties, packed)
+        assert packed.tolist() == pack_bits(expected).tolist()
+
+
+@settings(deadline=None)
+@given(count=lengths, seed=seeds)
+def test_overlap_counts_bits_of_both_and_of_either(count: int, seed: int) -> None:
+    one, other = mask(count, seed), mask(count, seed + 1)
+    counted = [drawn(count, seed) > 0, drawn(count, seed + 1) > 0]
+    expected = (int((counted[0] & counted[1]).sum()), int((counted[0] | counted[1]).sum()))
+    assert TORCH.overlap(one, other) == LOOPS.overlap(one, other) == expected
