@@ -69,19 +69,26 @@ def evaluate(
             live = LiveFigures(plan, folder, grader=graders[0], console=console)
             try:
                 _draw(plan, log, sampler=sampler, sitting=sitting, console=console, live=live)
-            except SamplerError as error:
-                said = f"{error} {_kept(log, plan)}"
-                if not allow_missing:
-                    raise SamplerError(said) from error
-                console.print(Text(f"note: {said}", style="yellow"))
-            except OSError as error:
-                raise OSError(f"{error}. {_kept(log, plan)}") from error
+            except (SamplerError, OSError) as error:
+                _say_what_is_kept(error, log, plan, console if allow_missing else None)
             finally:
                 sitting.write(complete=len(log.records) == len(plan.places()))
             _check_distinct(plan, log)
             log.settle(plan.places())
         stored = read_run(folder)
         return [graded(stored, name, console=console, missing=allow_missing) for name in graders]
+
+
+def _say_what_is_kept(
+    error: SamplerError | OSError, log: Log[Sample], plan: Plan, console: Console | None
+) -> None:
+    """Raise the error with what is kept; an engine's death is only noted if a console is given."""
+    if isinstance(error, OSError):
+        raise OSError(f"{error}. {_kept(log, plan)}") from error
+    said = f"{error} {_kept(log, plan)}"
+    if console is None:
+        raise SamplerError(said) from error
+    console.print(Text(f"note: {said}", style="yellow"))
 
 
 def graded(stored: StoredRun, grader: str, *, console: Console, missing: bool = False) -> RunResult:

@@ -62,6 +62,15 @@ _CLASSES: dict[str, type] = {
 _OF_INTERVALS = ("clip_norm", "betas", "eps", "weight_decay")
 
 
+def _mapping(node: object) -> Mapping[str, Any]:
+    if isinstance(node, Mapping):
+        return node
+    shown = "null" if node is None else repr(node)
+    raise SettingsError(
+        [f"`interleave` must be a mapping, but is {shown}. Choose a recipe: +recipe=mifo."]
+    )
+
+
 def parse_settings(
     node: Mapping[str, Any] | None,
     *,
@@ -83,11 +92,7 @@ def parse_settings(
     Raises:
         SettingsError: with everything that is wrong.
     """
-    if not isinstance(node, Mapping):
-        shown = "null" if node is None else repr(node)
-        raise SettingsError(
-            [f"`interleave` must be a mapping, but is {shown}. Choose a recipe: +recipe=mifo."]
-        )
+    node = _mapping(node)
     problems: list[str] = []
     known = _class_of(node)
     # A scale gives every recipe its SFT batches.

@@ -20,11 +20,11 @@ from mifo_ext.adapters.hold_settings import (
 )
 from mifo_ext.adapters.hold_sft import SftMoments, sft_moments
 from mifo_ext.adapters.hold_state import HostMemory, check_identity, identity
-from mifo_ext.adapters.shards import Layout, Part
+from mifo_ext.adapters.shards import Layout, Part, passes_where
 from mifo_ext.core.freezing import Selection, choose_held, held_count
 from mifo_ext.core.importance import Chunk
 from mifo_ext.core.masked_adamw import clip_scale
-from mifo_ext.core.passes import TORCH, Passes
+from mifo_ext.core.passes import Passes
 from mifo_ext.settings import HoldSettings
 
 
@@ -120,7 +120,7 @@ class ParameterHold:
             raise RuntimeError("A phase must be under way to engage: call begin_phase() first.")
         started = time.perf_counter()
         values = self.layout.values()
-        passes = _passes(values)
+        passes = passes_where(values)
         # Importance takes the snapshot's place span by span, so it costs no memory of its own.
         moved, update_norm = self._weigh(values, self._host.snapshot, passes)
         chunks = self._chunks(values, self._host.snapshot)
@@ -165,7 +165,7 @@ class ParameterHold:
             raise RuntimeError("The hold must be engaged for an SFT step: call engage() first.")
         started = time.perf_counter()
         gradients = self.layout.gradients()
-        passes = _passes(self.layout.values())
+        passes = passes_where(self.layout.values())
         parts = [p for p in self.layout.parts(passes.piece) if gradients[p.span] is not None]
 
         def norms(part: Part) -> Tensor:
@@ -235,11 +235,9 @@ class ParameterHold:
             end_N, kept_N = part.of(values), part.of(snapshot)
             importance_N = kept_N.to(end_N.device, non_blocking=True)
             history_N, carried_P = self._host.carried_to(end_N.device, part)
-            totals = passes.weigh_(
-                importance_N, end_N, history_N, carried_P, decay=self.settings.decay
-            )
-            if importance_N is not kept_N:
-                kept_N.copy_(importance_N, non_blocking=True)
+            decay = self.settings.decay
+            totals = passes.weigh_(importance_N, end_N, history_N, carried_P, decay=decay)
+            kept_N.copy_(importance_N, non_blocking=True)
             return totals
 
         totals = passes.each(weigh, self.layout.parts(passes.piece))
@@ -300,12 +298,3 @@ class ParameterHold:
             return torch.stack([change, torch.zeros_like(change)])
 
         return math.sqrt(self.layout.sum_pairs(passes.each(update, parts))[0])
-
-
-def _passes(values: list[Tensor]) -> Passes:
-    """How entries are gone through where they are now."""
-    if values and values[0].device.type != "cpu":
-        return TORCH
-    from mifo_ext.loops import LOOPS  # What has an accelerator does without a compiler.
-
-    return LOOPS

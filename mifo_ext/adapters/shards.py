@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.distributed.tensor import DTensor, Shard
 
+from mifo_ext.core.passes import TORCH, Passes
+
 SPAN = 1 << 20
 """Entries handled at once, 4 MiB in float32; a multiple of 8, so that masks fill whole bytes."""
 
@@ -50,7 +52,7 @@ class Part(NamedTuple):
 
     Attributes:
         span: the span's place among the spans.
-        inside: which of its entries; it begins at a multiple of 8.
+        inside: which of its entries; it begins at a multiple of 8 and may end behind the last.
     """
 
     span: int
@@ -110,7 +112,7 @@ class Layout:
     def parts(self, size: int) -> list[Part]:
         """All spans in parts of so many entries, a multiple of 8."""
         return [
-            Part(i, slice(first, min(first + size, span.length)))
+            Part(i, slice(first, first + size))
             for i, span in enumerate(self.spans)
             for first in range(0, span.length, size)
         ]
@@ -174,6 +176,15 @@ class Layout:
 
     def _views(self, local: dict[int, Tensor]) -> list[Tensor]:
         return [local[id(s.parameter)][s.offset : s.offset + s.length] for s in self.spans]
+
+
+def passes_where(values: list[Tensor]) -> Passes:
+    """How entries are gone through where these are."""
+    if values and values[0].device.type != "cpu":
+        return TORCH
+    from mifo_ext.loops import LOOPS  # Where there is an accelerator, no compiler is needed.
+
+    return LOOPS
 
 
 def _cut(whole: _Whole) -> Iterator[Span]:

@@ -1,10 +1,4 @@
-"""Loops compiled by numba: strict arithmetic, many entries at a time, without Python's lock.
-
-Dimensions:
-    N  consecutive entries of one parameter
-    P  bytes that pack a mask of N entries, ceil(N / 8)
-    B  entries of a block
-"""
+"""Loops compiled by numba, and the threads that run them side by side."""
 
 from __future__ import annotations
 
@@ -15,17 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import numba
-import numpy as np
 import torch
-from numba.core import types
-from numba.extending import intrinsic
-
-BLOCK = 1024
-"""Entries whose mask is unpacked at once."""
-
-_EIGHT_BITS = np.arange(256, dtype=np.uint8)[:, None]
-BYTES_OF_BITS = np.unpackbits(_EIGHT_BITS, axis=1, bitorder="little").view(np.uint64)[:, 0]
-"""By packed byte, its eight bits as bytes, in one word."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,7 +19,8 @@ def compiled(signature: str | None = None) -> Callable[[Callable[..., Any]], Cal
     """Compile a loop, when it is defined if its signature is given, and keep it on the disk.
 
     Floating point stays strict: nothing is reordered nor contracted, so an entry has the same bits
-    wherever it lies.
+    wherever it lies. What is kept is made anew when the loop's file changes, and not when a file
+    does from which it takes constants or other loops: all of these belong into one file.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,31 +32,6 @@ def compiled(signature: str | None = None) -> Callable[[Callable[..., Any]], Cal
         return loop  # type: ignore[no-any-return]
 
     return decorate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def fused_multiply_add(typing: Any, factor: Any, value: Any, term: Any) -> Any:
-    """`factor * value + term` in float32, rounded once."""
-    del typing, factor, value, term
-    signature = types.float32(types.float32, types.float32, types.float32)
-    return signature, lambda context, builder, signature, arguments: builder.fma(*arguments)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def ones_in(typing: Any, byte: Any) -> Any:
-    """How many bits of a byte are set."""
-    del typing, byte
-    return types.uint8(types.uint8), lambda context, builder, signature, arguments: builder.ctpop(
-        *arguments
-    )
-
-
-@compiled()
-def unpack_block(packed_P: Any, start: int, words: Any) -> None:
-    """Spread the bits from entry `start` on, a multiple of 8, over the bytes of `words`."""
-    first = start >> 3
-    for i in range(min(words.size, packed_P.size - first)):
-        words[i] = BYTES_OF_BITS[packed_P[first + i]]
 
 
 def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:

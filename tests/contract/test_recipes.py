@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -272,37 +268,3 @@ def test_the_papers_scales_have_its_batches(scale: str) -> None:
     assert config.actor_rollout_ref.actor.optim.lr == 1e-6
     assert config.data.max_response_length == 8192
     assert config.trainer.total_epochs == 3
-
-
-@pytest.mark.slow
-def test_a_wheel_carries_every_configuration_and_the_guard(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("mifo_ext", "configs", "eval", "pyproject.toml", "README.md", "LICENSE"):
-        subprocess.run(["cp", "-r", ROOT / name, source], check=True)
-    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "-w", tmp_path, source], check=True, capture_output=True)
-
-    (wheel,) = tmp_path.glob("*.whl")
-    packed = set(zipfile.ZipFile(wheel).namelist())
-
-    for group in GROUPS:
-        for name in files_of(group):
-            assert f"mifo_ext/configs/{group}/{name}.yaml" in packed
-    assert {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()} - {
-        "__pycache__"
-    } == {*GROUPS, "eval"}
-    for file in (ROOT / "mifo_ext").rglob("*.yaml"):
-        assert str(file.relative_to(ROOT)) in packed
-    for suffix in ("py", "js", "css", "jinja"):
-        assert {
-            f"mifo_ext/eval/{path.name}" for path in (ROOT / "eval").glob(f"*.{suffix}")
-        } <= packed
-    for file in (ROOT / "configs/eval").glob("*.yaml"):
-        assert f"mifo_ext/configs/eval/{file.name}" in packed
-    assert "hydra_plugins/mifo_ext_guard.py" in packed
-    assert "hydra_plugins/__init__.py" not in packed
-    assert {name.split("/")[0] for name in packed if ".dist-info" not in name} == {
-        "mifo_ext",
-        "hydra_plugins",
-    }

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from mifo_ext.core.freezing import Selection, choose_held
 from mifo_ext.core.importance import RANKINGS, Chunk
+from mifo_ext.core.keyed_entries import KeyedEntries, _Room
 from mifo_ext.core.kth_largest import LARGEST, Band
+from mifo_ext.core.passes import TORCH
 from tests.support.held_entries import Model, by_sorting, held_by, hold, models, pieces
 
 BAND = "mifo_ext.core.keyed_entries.KeyedEntries.likely_band"
@@ -30,6 +32,33 @@ def small(*, stride: int, set_aside: int) -> Iterator[None]:
         mock.patch("mifo_ext.core.keyed_entries.SET_ASIDE", set_aside),
     ):
         yield
+
+
+@pytest.mark.parametrize(
+    ("band", "rooms"), [(Band(1, LARGEST), [20, 12, 4, -4, -12]), (Band(5, 5), [0, -8, -16])]
+)
+def test_no_more_keys_are_set_aside_than_there_is_room_for(band: Band, rooms: list[int]) -> None:
+    seen: list[int] = []
+
+    def around(keys: Tensor, importance: Tensor, band: Band, room: int) -> object:
+        seen.append(room)
+        return TORCH.around(keys, importance, band, room)
+
+    importance = torch.full((40,), 5, dtype=torch.int32).view(torch.float32)
+    chunks, passes = [Chunk("a", 0, importance, importance)], TORCH._replace(around=around, piece=8)
+    order = RANKINGS["moved_most"]
+    with small(stride=1, set_aside=20):
+        entries = KeyedEntries(lambda: chunks, ["a"], order, 0, lambda counts: counts, passes)
+        found = entries.count_around(band)
+    assert seen[: len(rooms)] == rooms
+    assert found.inside == 40
+    assert (found.aside is None) or found.aside == []
+
+
+def test_of_keys_that_come_at_once_those_have_room_that_come_first() -> None:
+    room = _Room(5)
+    assert [room.take(keys) for keys in (3, 3, 0)] == [True, False, False]
+    assert room.left == -1
 
 
 @pytest.mark.parametrize("entries", RANKINGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -36,6 +37,18 @@ def test_what_comes_of_each_item_stands_in_the_items_order(count: int) -> None:
 def test_as_many_threads_work_at_once_as_torch_would_use(threads: int) -> None:
     meeting = threading.Barrier(threads)
     assert each(lambda item: meeting.wait(timeout=60) >= 0, range(threads)) == [True] * threads
+
+
+def test_an_error_in_a_helper_is_raised(threads: int) -> None:
+    meeting = threading.Barrier(threads)
+
+    def work(item: int) -> None:
+        meeting.wait(timeout=60)  # So that every thread has an item.
+        if threads > 1 and threading.current_thread() is not threading.main_thread():
+            raise ValueError("not here")
+
+    with pytest.raises(ValueError, match="not here") if threads > 1 else nullcontext():
+        each(work, range(threads))
 
 
 @pytest.mark.parametrize("bad", [0, 1, 17, 39])

@@ -12,7 +12,7 @@ from mifo_ext.core.adamw import AdamWSettings, Moments
 from mifo_ext.core.packed_bits import pack_bits
 from mifo_ext.core.passes import TORCH, Passes
 from mifo_ext.loops import LOOPS
-from mifo_ext.loops.compiled import BLOCK
+from mifo_ext.loops.kernels import BLOCK
 
 LR = 0.01
 BOTH = pytest.mark.parametrize("passes", [TORCH, LOOPS], ids=["torch", "loops"])

@@ -15,7 +15,7 @@ from mifo_ext.core.kth_largest import LARGEST, Band
 from mifo_ext.core.packed_bits import pack_bits
 from mifo_ext.core.passes import TORCH, Passes
 from mifo_ext.loops import LOOPS
-from mifo_ext.loops.compiled import BLOCK
+from mifo_ext.loops.kernels import BLOCK
 
 BOTH = pytest.mark.parametrize("passes", [TORCH, LOOPS], ids=["torch", "loops"])
 lengths = st.integers(1, 100) | st.sampled_from([BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 13])
