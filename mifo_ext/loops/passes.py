@@ -25,13 +25,6 @@ from mifo_ext.loops.compiled import each
 _NO_HISTORY = torch.zeros(0)
 _NO_BITS = torch.zeros(0, dtype=torch.uint8)
 
-_ONE, _OTHER = torch.linspace(0.1, 0.9, 64), torch.linspace(7.0, 3.0, 64)
-# Whether torch rounds these once on this processor, product and sum together.
-_LERP_IS_FUSED = not torch.equal(torch.lerp(_ONE, _OTHER, 0.1), _ONE + (_OTHER - _ONE) * 0.1)
-_ADDCMUL_IS_FUSED = not torch.equal(
-    torch.addcmul(_ONE, _OTHER, _OTHER, value=0.1), _ONE + (_OTHER * 0.1) * _OTHER
-)
-
 
 def weigh_(
     start_N: Float32[Tensor, " N"],
@@ -116,9 +109,9 @@ def masked_adamw_(
 ) -> Float64[Tensor, ""]:
     """Take one AdamW step on the live entries, in place; see `core.masked_adamw.masked_adamw_`.
 
-    Moments have the bits that torch gives them. Weights differ from torch's by the roundings of an
-    exact square root, which torch's own is not on every processor: by two parts in a million of
-    the update, and the last bit. No temporary memory.
+    Moments have the bits that torch gives them, on every processor with AVX2 or NEON. Weights
+    differ from torch's by the rounding of a square root, which is exact here and torch's own is
+    not everywhere: by two parts in a million of the update, and the last bit. No temporary memory.
 
     Returns:
         The squared norm of the change, to one part in 100,000; changes below 1e-22 may count as
@@ -142,8 +135,6 @@ def masked_adamw_(
         (1 - second**step) ** 0.5,
         settings.eps,
         -lr / (1 - first**step),
-        _LERP_IS_FUSED,
-        _ADDCMUL_IS_FUSED,
     )
     return torch.tensor(change, dtype=torch.float64)
 
