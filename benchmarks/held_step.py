@@ -6,9 +6,9 @@
 Ours is `ParameterHold.step` with half of the entries held: norms over live and held entries,
 clipping, AdamW on live entries, the norm of the change. The alternatives hold nothing and report
 nothing: `clip_grad_norm_` and a step of `torch.optim.AdamW`, in the implementation that it chooses
-for the device itself, whose bits ours gives to live entries, and in its `fused` one, which rounds
-otherwise. The gradients' norm is above the limit, so that ours multiplies by a clip factor, as
-`clip_grad_norm_` always does; ratios are medians over rounds.
+for the device itself, which verl's optimizer is, and in its `fused` one. The gradients' norm is
+above the limit, so that ours multiplies by a clip factor, as `clip_grad_norm_` always does; ratios
+are medians over rounds.
 Under `processor` stands the time that all threads were at work, which other programs on the
 machine disturb less.
 """
