@@ -50,7 +50,9 @@ def around(
     """Count keys around a band, and pick those inside; see `core.passes.around`."""
     bits = float_bits(importance_N).numpy()
     found = np.empty(keys_N.numel() if room > 0 else 0, dtype=np.int32)
-    above, inside, most = kernels.around(keys_N.numpy(), bits, band.low, band.high, found)
+    above, inside, most = kernels.around(
+        keys_N.contiguous().numpy(), bits, band.low, band.high, found
+    )
     counts = Counts(above, inside, most >= INFINITY_BITS)
     if counts.inside > room:
         return counts, None
@@ -62,13 +64,13 @@ def ties_by_block(
 ) -> Int64[Tensor, " B"]:
     """Count keys that equal `key` by blocks; see `core.passes.ties_by_block`."""
     counts = np.zeros(blocks, dtype=np.int64)
-    kernels.ties_by_block(keys_N.numpy(), key, at, size, counts)
+    kernels.ties_by_block(keys_N.contiguous().numpy(), key, at, size, counts)
     return torch.from_numpy(counts)
 
 
 def pack(keys_N: Int32[Tensor, " N"], key: int, ties: int, out_P: UInt8[Tensor, " P"]) -> None:
     """Keys above `key`, and tied ones among the first; see `core.passes.pack`."""
-    keys, packed = keys_N.numpy(), out_P.numpy()
+    keys, packed = keys_N.contiguous().numpy(), out_P.numpy()
     whole = ties // 8  # bytes of which all entries count ties
     kernels.pack(keys[: 8 * whole], key - 1, packed[:whole])
     kernels.pack(keys[8 * whole :], key, packed[whole:])

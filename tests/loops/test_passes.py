@@ -102,6 +102,18 @@ def test_importance_that_is_no_number_from_0_up_shows_wherever_it_lies(
         assert passes.around(float_bits(importance), importance, Band(5, 9), 0)[0].improper
 
 
+def test_keys_may_lie_apart() -> None:
+    both = torch.arange(40, dtype=torch.int32).view(20, 2)
+    keys, packed = both[:, 1], torch.empty(3, dtype=torch.uint8)
+    counts, inside = LOOPS.around(keys, torch.ones(20), Band(5, 9), 20)
+    assert (counts.above, counts.inside) == (15, 3)
+    assert inside is not None
+    assert inside.tolist() == [5, 7, 9]
+    assert LOOPS.ties_by_block(keys, 7, at=0, size=2, blocks=10).tolist() == [0, 1] + [0] * 8
+    LOOPS.pack(keys, 7, 0, packed)
+    assert packed.tolist() == pack_bits(keys > 7).tolist()
+
+
 def test_keys_that_are_negative_lie_below_every_band() -> None:
     keys = torch.tensor([-1, -(1 << 31), 0, 5], dtype=torch.int32)
     counts, inside = LOOPS.around(keys, torch.zeros(4), Band(1, LARGEST), 4)
