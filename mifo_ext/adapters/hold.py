@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,14 @@ from mifo_ext.core.importance import Chunk
 from mifo_ext.core.masked_adamw import clip_scale
 from mifo_ext.core.passes import Passes
 from mifo_ext.settings import HoldSettings
+
+
+class _Entries(NamedTuple):
+    """A part that has a gradient."""
+
+    part: Part
+    value: Tensor
+    gradient: Tensor
 
 
 class ParameterHold:
@@ -164,19 +172,24 @@ class ParameterHold:
         if not self._engaged and self.settings.entries != "none":
             raise RuntimeError("The hold must be engaged for an SFT step: call engage() first.")
         started = time.perf_counter()
-        gradients = self.layout.gradients()
-        passes = passes_where(self.layout.values())
-        parts = [p for p in self.layout.parts(passes.piece) if gradients[p.span] is not None]
+        gradients, values = self.layout.gradients(), self.layout.values()
+        passes = passes_where(values)
+        entries = [
+            _Entries(part, part.of(values), gradient[part.inside])
+            for part in self.layout.parts(passes.piece)
+            if (gradient := gradients[part.span]) is not None
+        ]
 
-        def norms(part: Part) -> Tensor:
-            gradient = gradients[part.span]
-            assert gradient is not None
-            return passes.squared_norms(gradient[part.inside].float(), self._held(part))
+        def norms(entry: _Entries) -> Tensor:
+            return passes.squared_norms(entry.gradient.float(), self._held(entry.part))
 
-        live, held = self.layout.sum_pairs(passes.each(norms, parts))
+        live, held = self.layout.sum_pairs(passes.each(norms, entries))
         applied = live + held < float("inf")  # False for NaN, too.
         scale = clip_scale(live**0.5, self.sft.clip_norm) if applied else 1.0
-        update_norm = self._update(gradients, parts, passes, lr, scale) if applied else 0.0
+        update_norm = 0.0
+        if applied:
+            self._moments.begin(gradients)
+            update_norm = self._update(entries, passes, lr=lr, scale=scale)
         self.layout.wait()
         return StepReport(
             applied=applied,
@@ -234,9 +247,8 @@ class ParameterHold:
         def weigh(part: Part) -> Tensor:
             end_N, kept_N = part.of(values), part.of(snapshot)
             importance_N = kept_N.to(end_N.device, non_blocking=True)
-            history_N, carried_P = self._host.carried_to(end_N.device, part)
-            decay = self.settings.decay
-            totals = passes.weigh_(importance_N, end_N, history_N, carried_P, decay=decay)
+            carried = self._host.carried_to(end_N.device, part)
+            totals = passes.weigh_(importance_N, end_N, *carried, decay=self.settings.decay)
             kept_N.copy_(importance_N, non_blocking=True)
             return totals
 
@@ -268,33 +280,21 @@ class ParameterHold:
         """A part's mask, packed."""
         return None if self._mask is None else part.of_mask(self._mask)
 
-    def _update(
-        self,
-        gradients: list[Tensor | None],
-        parts: list[Part],
-        passes: Passes,
-        lr: float,
-        scale: float,
-    ) -> float:
-        values = self.layout.values()
-        self._moments.begin(gradients)
-
-        def update(part: Part) -> Tensor:
-            value_N, gradient = part.of(values), gradients[part.span]
-            assert gradient is not None
-            moments = self._moments.on_device(part, value_N.device)
+    def _update(self, entries: list[_Entries], passes: Passes, *, lr: float, scale: float) -> float:
+        def update(entry: _Entries) -> Tensor:
+            moments = self._moments.on_device(entry.part, entry.value.device)
             change = passes.masked_adamw_(
-                value_N,
-                gradient[part.inside].float(),
+                entry.value,
+                entry.gradient.float(),
                 moments,
-                held=self._held(part),
-                step=self._moments.step(part.span),
+                held=self._held(entry.part),
+                step=self._moments.step(entry.part.span),
                 lr=lr,
                 settings=self.sft.adamw,
                 gradient_scale=scale,
                 mode=self.settings.mode,
             )
-            self._moments.put_back(part, moments)
+            self._moments.put_back(entry.part, moments)
             return torch.stack([change, torch.zeros_like(change)])
 
-        return math.sqrt(self.layout.sum_pairs(passes.each(update, parts))[0])
+        return math.sqrt(self.layout.sum_pairs(passes.each(update, entries))[0])

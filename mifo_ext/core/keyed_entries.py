@@ -31,7 +31,6 @@ from mifo_ext.core.kth_largest import (
     likely_band,
     sample_stride,
 )
-from mifo_ext.core.marks import as_mask, marks
 from mifo_ext.core.passes import Counts, Passes
 
 Chunks = Callable[[], Iterable[Chunk]]
@@ -212,7 +211,7 @@ class KeyedEntries(NamedTuple):
         elif found.aside:
             origins, keys = zip(*found.aside, strict=True)
             lengths = torch.tensor([keys_K.numel() for keys_K in keys])
-            at = as_mask(marks(torch.eq, torch.cat(keys), key)).nonzero().squeeze(1).cpu()
+            at = (torch.cat(keys) == key).nonzero().squeeze(1).cpu()
             for piece in torch.searchsorted(lengths.cumsum(0), at, right=True).tolist():
                 ties[origins[piece]] += 1
         return ties

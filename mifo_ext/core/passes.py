@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mifo_ext.core.importance import INFINITY_BITS, decayed_importance, float_bits
 from mifo_ext.core.kth_largest import Band
-from mifo_ext.core.marks import as_mask, count_marks, marks, squared_norm
+from mifo_ext.core.marks import squared_norm
 from mifo_ext.core.masked_adamw import masked_adamw_, squared_norms
 from mifo_ext.core.packed_bits import count_bits, pack_bits, unpack_bits
 
@@ -98,9 +98,7 @@ def weigh_(
     """
     change_N = end_N - start_N
     if history_N is not None and carried_P is not None:
-        # From bytes: a processor multiplies by booleans several times as slowly.
-        carried_N = unpack_bits(carried_P, history_N.numel()).view(torch.uint8)
-        history_N = carried_N.to(torch.float32).mul_(history_N)
+        history_N = history_N * unpack_bits(carried_P, history_N.numel())
     start_N.copy_(decayed_importance(change_N, history_N, decay=decay))
     return torch.stack([change_N.count_nonzero().double(), squared_norm(change_N)])
 
@@ -120,33 +118,21 @@ def around(
         The counts, and the keys inside in order; None in their place when there are more of them
         than there is room.
     """
-    above_N = marks(torch.gt, keys_N, band.high)
-    inside_N = marks(torch.ge, keys_N, band.low).bitwise_xor_(above_N)
+    above_N = keys_N > band.high
+    inside_N = (keys_N >= band.low) & ~above_N
     extremes = float_bits(importance_N).aminmax()
-    found = torch.stack([count_marks(above_N), count_marks(inside_N), *extremes])
+    found = torch.stack([above_N.sum(), inside_N.sum(), *extremes])  # one wait for the device
     above, inside, least, most = found.tolist()
     counts = Counts(above, inside, least < 0 or most >= INFINITY_BITS)
-    return counts, None if counts.inside > room else keys_N[as_mask(inside_N)]
+    return counts, None if counts.inside > room else keys_N[inside_N]
 
 
 def ties_by_block(
     keys_N: Int32[Tensor, " N"], key: int, *, at: int, size: int, blocks: int
 ) -> Int64[Tensor, " B"]:
     """Count keys that equal `key` by blocks of `size` entries; the first key lies `at` so many."""
-    counts_B = torch.zeros(blocks, dtype=torch.int64)
-    mark_N = marks(torch.eq, keys_N, key)
-    head = min(-at % size, mark_N.numel())
-    rows = (mark_N.numel() - head) // size
-    whole = head + rows * size
-    first = (at + head) // size
-    if head:
-        counts_B[at // size] += int(count_marks(mark_N[:head]))
-    if rows:
-        by_row = mark_N[head:whole].view(rows, size).sum(1, dtype=torch.int32)
-        counts_B[first : first + rows] += by_row.cpu()
-    if whole < mark_N.numel():
-        counts_B[first + rows] += int(count_marks(mark_N[whole:]))
-    return counts_B
+    place_K = (keys_N == key).nonzero().squeeze(1) + at
+    return torch.bincount(place_K // size, minlength=blocks).cpu()
 
 
 def pack(keys_N: Int32[Tensor, " N"], key: int, ties: int, out_P: UInt8[Tensor, " P"]) -> None:
@@ -154,10 +140,9 @@ def pack(keys_N: Int32[Tensor, " N"], key: int, ties: int, out_P: UInt8[Tensor, 
 
     Spare bits are zero. `key` is at least 1.
     """
-    mark_N = marks(torch.gt, keys_N, key)
-    if ties > 0:
-        mark_N[:ties] = marks(torch.ge, keys_N[:ties], key)
-    out_P.copy_(pack_bits(as_mask(mark_N)))
+    mask_N = keys_N > key
+    mask_N[:ties] |= keys_N[:ties] == key
+    out_P.copy_(pack_bits(mask_N))
 
 
 def overlap(one_P: UInt8[Tensor, " P"], other_P: UInt8[Tensor, " P"]) -> tuple[int, int]:
