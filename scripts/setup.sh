@@ -133,6 +133,8 @@ set_up() {
     install_torch
     install_packages
     check_torch
+    # Compiled now, rather than in the first run that holds something.
+    "$VENV/bin/python" -c "import mifo_ext.loops"
     echo "$1" >"$VENV/.set-up"
     echo "Ready in $((SECONDS - started)) s. The environment: $VENV"
 }
