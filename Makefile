@@ -48,7 +48,7 @@ demo-compare: world  ## recipes on held-out questions, same seeds (RECIPES="mifo
 	done; done
 	@$(BIN)/mifo report $(COMPARED) --into $(COMPARE)
 
-test: setup  ## the tests, real training runs included (about 16 minutes)
+test: setup  ## the tests, real training runs included (about 17 minutes)
 	@$(PYTEST) -m "not recipes"
 
 test-all: setup  ## all of them, and every recipe trained and resumed for real (under 60 minutes)
