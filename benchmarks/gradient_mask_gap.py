@@ -33,6 +33,7 @@ from mifo_ext.core.adamw import AdamWSettings, Moments
 from mifo_ext.core.freezing import choose_held, held_count
 from mifo_ext.core.importance import Chunk, decayed_importance
 from mifo_ext.core.masked_adamw import clip_scale, masked_adamw_
+from mifo_ext.core.packed_bits import unpack_bits
 
 C, H, A, R = 32, 128, 16, 8
 BATCH = 64
@@ -132,9 +133,8 @@ def choose(start_N: Tensor, end_N: Tensor, history_N: Tensor) -> tuple[Tensor, T
     importance_N = decayed_importance(end_N - start_N, history_N, decay=DECAY)
     chunk = Chunk("policy", 0, importance_N, end_N)
     count = held_count(FRACTION, end_N.numel())
-    held_N = choose_held(lambda: [chunk], names=["policy"], total=end_N.numel(), count=count).mask(
-        chunk
-    )
+    _, (packed_P,) = choose_held([chunk], names=["policy"], total=end_N.numel(), count=count)
+    held_N = unpack_bits(packed_P, end_N.numel())
     return held_N, importance_N * held_N
 
 

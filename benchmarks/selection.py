@@ -3,7 +3,7 @@
     python benchmarks/selection.py [--entries 1e6 1e7 1e8] [--repeats 5] [--ranks 2 4 8]
                                    [--json FILE]
 
-Time: `choose_held` and `packed_mask` on float32 importance in spans of 2^20 entries, as the actor
+Time: `choose_held` on float32 importance in spans of 2^20 entries, as the actor
 keeps it, against `torch.kthvalue`, `torch.topk` and `numpy.partition` on the same entries as one
 tensor; these find the threshold only, no ties and no mask. `distinct`: magnitudes of normal
 numbers. `tied`: 17 values, 58 % of the entries on one of them, as after one Adam step.
@@ -39,10 +39,7 @@ def ours(importance: Tensor) -> list[Tensor]:
     """Half of the entries, chosen and packed."""
     chunks = [Chunk("w", i * SPAN, part, part) for i, part in enumerate(importance.split(SPAN))]
     count = importance.numel() // 2
-    chosen = choose_held(
-        lambda: chunks, names=["w"], total=importance.numel(), count=count, passes=LOOPS
-    )
-    return LOOPS.each(lambda chunk: chosen.packed_mask(chunk, LOOPS), chunks)
+    return choose_held(chunks, names=["w"], total=importance.numel(), count=count, passes=LOOPS)[1]
 
 
 def alternatives(importance: Tensor) -> dict[str, Callable[[], object]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mifo_ext.core.freezing import choose_held
 from mifo_ext.core.importance import Chunk
+from mifo_ext.core.packed_bits import unpack_bits
 
 ENTRIES = 1 << 22
 NAMES = tuple(f"layers.{i:03d}.weight" for i in range(400))
@@ -56,10 +57,11 @@ def _choose(chunks: list[Chunk], sum_over_ranks: object) -> tuple[list[Tensor], 
         total: Tensor = sum_over_ranks(counts)  # type: ignore[operator]
         return total
 
-    chosen = choose_held(
-        lambda: chunks, names=NAMES, total=ENTRIES, count=ENTRIES // 2, sum_over_ranks=counted
+    _, masks = choose_held(
+        chunks, names=NAMES, total=ENTRIES, count=ENTRIES // 2, sum_over_ranks=counted
     )
-    return [chosen.mask(chunk) for chunk in chunks], sent
+    pairs = zip(masks, chunks, strict=True)
+    return [unpack_bits(packed, chunk.weight.numel()) for packed, chunk in pairs], sent
 
 
 def _on_rank(rank: int, ranks: int, kind: str, folder: str) -> None:

@@ -50,7 +50,7 @@ class ParameterHold:
         device, inside a call: under 64 MiB, whatever n is. `step` on one span: SFT's moments (8
             MiB), copies to restore from (12), AdamW's own (up to 12), the clipped gradient (4),
             mask bits (2). `engage`: importance and history (8), keys and their hashes (26),
-            entries set aside (16, for a moment twice).
+            entries set aside (16).
         host, always: snapshot, 4 n bytes; history, 4 n (none if decay is 0); last mask, n / 8.
         host, with `moments=own`, from the first SFT step: exp_avg and exp_avg_sq, 8 n bytes.
     Without an accelerator `mifo_ext.loops` do the work in 2 MiB a thread and, in `engage`, the
@@ -132,20 +132,19 @@ class ParameterHold:
         # Importance takes the snapshot's place span by span, so it costs no memory of its own.
         moved, update_norm = self._weigh(values, self._host.snapshot, passes)
         chunks = self._chunks(values, self._host.snapshot)
-        selection = self._select(chunks, passes)
-        jaccard = None
-        if selection is not None:
-            self._mask = passes.each(lambda chunk: selection.packed_mask(chunk, passes), chunks)
+        held, threshold, jaccard = 0, None, None
+        if self.settings.entries != "none":
+            selection, self._mask = self._choose(chunks, passes)
+            held, threshold = selection.held, selection.threshold
             jaccard = self._host.overlap(self._mask, passes)
             self._host.mask = [packed.cpu() for packed in self._mask]
         self._host.end_phase(carry=self._carries_history)
         self._engaged = True
         self.layout.wait()
-        held = 0 if selection is None else selection.held
         return HoldReport(
             held=held,
             held_fraction=held / self.layout.entries,
-            threshold=None if selection is None else selection.threshold,
+            threshold=threshold,
             jaccard=jaccard,
             moved=moved,
             entries=self.layout.entries,
@@ -258,11 +257,9 @@ class ParameterHold:
         changed, squared = self.layout.sum_pairs(totals)
         return int(changed), squared**0.5
 
-    def _select(self, chunks: list[Chunk], passes: Passes) -> Selection | None:
-        if self.settings.entries == "none":
-            return None
+    def _choose(self, chunks: list[Chunk], passes: Passes) -> tuple[Selection, list[Tensor]]:
         return choose_held(
-            lambda: chunks,
+            chunks,
             names=self.layout.names,
             total=self.layout.entries,
             count=held_count(self.settings.fraction, self.layout.entries),

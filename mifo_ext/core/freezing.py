@@ -20,10 +20,11 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from mifo_ext.core.importance import RANKINGS, Chunk
-from mifo_ext.core.keyed_entries import Chunks, KeyedEntries
+from mifo_ext.core.keyed_entries import KeyedEntries
 from mifo_ext.core.kth_largest import LARGEST, Band, SumOverRanks
 from mifo_ext.core.packed_bits import unpack_bits
 from mifo_ext.core.passes import TORCH, Passes
+from mifo_ext.core.ties import Cut
 
 
 class Selection(NamedTuple):
@@ -52,27 +53,22 @@ class Selection(NamedTuple):
 
     def mask(self, chunk: Chunk) -> Bool[Tensor, " N"]:
         """True on the chunk's held entries."""
-        return unpack_bits(self.packed_mask(chunk), chunk.weight.numel())
+        bytes_, device = -(-chunk.weight.numel() // 8), chunk.weight.device
+        packed_P = torch.empty(bytes_, dtype=torch.uint8, device=device)
+        self.pack(chunk, packed_P, TORCH)
+        return unpack_bits(packed_P, chunk.weight.numel())
 
-    def packed_mask(self, chunk: Chunk, passes: Passes = TORCH) -> UInt8[Tensor, " P"]:
-        """The mask with one bit an entry, made piece by piece where the chunk's weights lie."""
-        length, device = -(-chunk.weight.numel() // 8), chunk.weight.device
+    def pack(self, chunk: Chunk, out_P: UInt8[Tensor, " P"], passes: Passes) -> None:
+        """Write the mask with one bit an entry, piece by piece where the chunk's weights lie."""
         if self.held == 0:
-            return torch.zeros(length, dtype=torch.uint8, device=device)
-        packed_P = torch.empty(length, dtype=torch.uint8, device=device)
+            out_P.zero_()
+            return
+        cut = Cut(self.cut_name, self.cut_index)
         for piece in chunk.pieces(passes.piece):
             keys_N = RANKINGS[self.entries].keys(piece, self.seed)
             first = (piece.start - chunk.start) // 8
-            part_P = packed_P[first : first - (-keys_N.numel() // 8)]
-            passes.pack(keys_N, self.threshold_key, self._ties(piece), part_P)
-        return packed_P
-
-    def _ties(self, piece: Chunk) -> int:
-        """How many of the piece's first entries are held if they are tied at the threshold."""
-        length = piece.weight.numel()
-        if piece.name == self.cut_name:
-            return min(max(self.cut_index - piece.start, 0), length)
-        return length if piece.name < self.cut_name else 0
+            part_P = out_P[first : first - (-keys_N.numel() // 8)]
+            passes.pack(keys_N, self.threshold_key, cut.held_of(piece), part_P)
 
 
 def held_count(fraction: float, entries: int) -> int:
@@ -88,7 +84,7 @@ def held_count(fraction: float, entries: int) -> int:
 
 
 def choose_held(
-    chunks: Chunks,
+    chunks: Sequence[Chunk],
     *,
     names: Sequence[str],
     total: int,
@@ -97,12 +93,15 @@ def choose_held(
     seed: int = 0,
     sum_over_ranks: SumOverRanks = lambda counts_B: counts_B,
     passes: Passes = TORCH,
-) -> Selection:
+) -> tuple[Selection, list[UInt8[Tensor, " P"]]]:
     """Find the `count` first entries of the whole model, exactly (MIFO, section 3.2).
 
+    Most often this looks at a sample of the entries and once at all of them: the mask is written
+    while those are counted that lie clearly above the threshold, and completed where they are
+    close to it.
+
     Args:
-        chunks: gives this rank's chunks of stride 1, in any order; called once a pass. Most often
-            there are two, one that looks at a sample and one that looks at all.
+        chunks: this rank's chunks of stride 1, on one device, in any order.
         names: every parameter of the model, sorted, the same on all ranks.
         total: entries of the model, over all ranks. Sets how many are sampled, not the result.
         count: entries to hold; fewer are held when fewer are eligible.
@@ -113,7 +112,8 @@ def choose_held(
         passes: how the entries are gone through; changes no result.
 
     Returns:
-        The rule that says which entries are held.
+        The rule that says which entries are held, and each chunk's mask by it, packed, where the
+        chunk's weights lie.
 
     Raises:
         ValueError: on every rank alike, if an importance is not finite or negative (the parameter
@@ -125,11 +125,15 @@ def choose_held(
     found = keyed.count_around(keyed.likely_band(count, total))
     if found.above + found.inside < count and found.band.low > 1:
         found = keyed.count_around(Band(1, LARGEST))
-    held = min(count, found.above + found.inside)
-    if held == 0:
-        return Selection(0, None, 0, "", 0, entries, seed)
-
-    kth = keyed.kth_largest(held, found)
-    cut = keyed.cut(kth, found)
-    threshold = RANKINGS[entries].score(kth.key)
-    return Selection(held, threshold, kth.key, cut.name, cut.entry, entries, seed)
+    held, masks = min(count, found.above + found.inside), keyed.masks(found)
+    selection = Selection(0, None, 0, "", 0, entries, seed)
+    if held > 0:
+        kth = keyed.kth_largest(held, found)
+        cut = keyed.cut(kth, found)
+        threshold = RANKINGS[entries].score(kth.key)
+        selection = Selection(held, threshold, kth.key, cut.name, cut.entry, entries, seed)
+        if found.knows(kth.key):
+            keyed.complete(kth, cut, found)
+            return selection, masks
+    passes.each(lambda pair: selection.pack(*pair, passes), zip(chunks, masks, strict=True))
+    return selection, masks

@@ -3,15 +3,15 @@
 Dimensions:
     N  entries of a piece
     K  keys set aside
-    B  blocks
+    T  tied entries on this rank
+    P  bytes of this rank's packed mask
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from threading import Lock
 from typing import NamedTuple
 
@@ -32,39 +32,8 @@ from mifo_ext.core.kth_largest import (
     sample_stride,
 )
 from mifo_ext.core.passes import Counts, Passes
-
-Chunks = Callable[[], Iterable[Chunk]]
-
-_PIECE = 1 << 19
-"""Keys set aside or sampled that are worked on at once."""
-
-# A parameter's index is found block by block: 2**33 entries at first, then these.
-_BLOCK_BITS = (26, 19, 12, 5, 0)
-_INDEX_BITS = 33
-
-
-class Cut(NamedTuple):
-    """Where the entries that are tied at the threshold run out.
-
-    Attributes:
-        name: the parameter.
-        entry: index in it from which on tied entries are live.
-    """
-
-    name: str
-    entry: int
-
-
-class Origin(NamedTuple):
-    """A chunk on this rank.
-
-    Attributes:
-        place: its parameter's place among the names.
-        start: index of its first entry in the parameter.
-    """
-
-    place: int
-    start: int
+from mifo_ext.core.placed_keys import PLACES, up_to
+from mifo_ext.core.ties import Cut, KnownTies, SoughtTies, Ties, behind_all, end_of
 
 
 class Around(NamedTuple):
@@ -74,23 +43,55 @@ class Around(NamedTuple):
         band: the band.
         above: keys above the band, over all ranks.
         inside: keys in the band, over all ranks.
-        aside: this rank's keys in the band, each piece with the chunk it is of; None when some
-            rank had too many.
-        ties: how many keys in the band this rank has in a chunk; used where the band is one key.
+        mask: this rank's mask of keys above the band, packed (P): chunk after chunk, each
+            in whole bytes.
+        aside: this rank's keys in the band with their places in the mask, in order, in host
+            memory; None when some rank had too many, or they are all the same.
+        by_chunk: how many keys in the band each of this rank's chunks has.
     """
 
     band: Band
     above: int
     inside: int
-    aside: list[tuple[Origin, Int32[Tensor, " _"]]] | None
-    ties: Counter[Origin]
+    mask: Tensor
+    aside: Tensor | None
+    by_chunk: list[int]
+
+    def knows(self, key: int) -> bool:
+        """Whether this rank's entries with this key, and all above, are marked or set aside."""
+        return self.aside is not None and self.band.low <= key <= self.band.high
+
+    def from_key(self, key: int) -> tuple[Tensor, Tensor]:
+        """What is set aside with this key, and with a larger one; the key must be known."""
+        assert self.aside is not None
+        first, last = up_to(self.aside, torch.tensor([key - 1, key])).tolist()
+        return self.aside[first:last], self.aside[last:]
+
+
+class _Piece(NamedTuple):
+    """A piece of this rank's entries.
+
+    Attributes:
+        chunk: number of its chunk.
+        entries: the entries, with their importance where their weights are.
+        place: place of its first entry in the packed mask, a multiple of 8.
+    """
+
+    chunk: int
+    entries: Chunk
+    place: int
+
+    def of_mask(self, packed_P: Tensor) -> Tensor:
+        """Its bytes of the mask, as a view."""
+        first = self.place // 8
+        return packed_P[first : first - (-self.entries.weight.numel() // 8)]
 
 
 class KeyedEntries(NamedTuple):
     """This rank's entries in an order, beside those of other ranks.
 
     Attributes:
-        chunks: gives this rank's chunks; called once a pass.
+        chunks: this rank's chunks, on one device.
         names: every parameter of the model, sorted.
         ranking: the order.
         seed: seed of a random order.
@@ -98,7 +99,7 @@ class KeyedEntries(NamedTuple):
         passes: how the entries are gone through.
     """
 
-    chunks: Chunks
+    chunks: Sequence[Chunk]
     names: Sequence[str]
     ranking: Ranking
     seed: int
@@ -107,15 +108,21 @@ class KeyedEntries(NamedTuple):
 
     def likely_band(self, k: int, total: int) -> Band:
         """Where the k-th largest of `total` keys almost surely lies, or the smallest above 0."""
-        stride = sample_stride(total)
+        sampled = [chunk.every(sample_stride(total)) for chunk in self.chunks]
+        ends = list(accumulate((chunk.weight.numel() for chunk in sampled), initial=0))
+        sample_K = torch.empty(ends[-1], dtype=torch.int32, device=self._device)
 
-        def keys(chunk: Chunk) -> list[Tensor]:
-            # Improper importance is refused later, on all ranks; its keys may be negative.
-            pieces = chunk.every(stride).pieces(self.passes.piece)
-            return [self.ranking.keys(piece, self.seed).clamp(min=0) for piece in pieces]
+        def look(item: tuple[Chunk, int]) -> None:
+            chunk, at = item
+            for piece in chunk.pieces(self.passes.piece):
+                keys_N = self._keys(piece)
+                # Improper importance is refused later, on all ranks; its keys may be negative.
+                torch.clamp(keys_N, min=0, out=sample_K[at : at + keys_N.numel()])
+                at += keys_N.numel()
 
-        sample = _joined(chain.from_iterable(self.passes.each(keys, self.chunks())))
-        return likely_band(sample, k=max(k, 1), total=total, sum_over_ranks=self.sum_over_ranks)
+        self.passes.each(look, zip(sampled, ends[:-1], strict=True))
+        sample_K = self.passes.sort(sample_K)
+        return likely_band(sample_K, k=max(k, 1), total=total, sum_over_ranks=self.sum_over_ranks)
 
     def count_around(self, band: Band) -> Around:
         """One pass over all entries.
@@ -123,126 +130,121 @@ class KeyedEntries(NamedTuple):
         Raises:
             ValueError: on every rank, if an importance is not finite or negative.
         """
+        places_here = self._starts[-1]
         # Where the band is one key, the number of its keys is all there is to know.
-        room = _Room(0 if band.low == band.high else SET_ASIDE)
+        known = band.low != band.high and places_here < PLACES
+        room = _Room(min(SET_ASIDE, places_here) if known else 0)
+        aside = torch.empty(room.left, dtype=torch.int64, device=self._device)
+        packed_P = torch.empty(places_here // 8, dtype=torch.uint8, device=self._device)
 
-        def look(item: tuple[Origin, Chunk]) -> tuple[Origin, Counts, Tensor | None]:
-            origin, piece = item
-            keys_N = self.ranking.keys(piece, self.seed)
-            counts, inside = self.passes.around(keys_N, piece.importance, band, room.left)
-            return origin, counts, inside if room.take(counts.inside) else None
+        def look(piece: _Piece) -> tuple[int, Counts]:
+            keys_N, mask_P = self._keys(piece.entries), piece.of_mask(packed_P)
+            counts, inside_K = self.passes.around(
+                keys_N, piece.entries.importance, band, room.left, piece.place, mask_P
+            )
+            at = room.take(counts.inside)
+            if inside_K is not None and at is not None:
+                aside[at : at + counts.inside] = inside_K
+            return piece.chunk, counts
 
-        ties: Counter[Origin] = Counter()
-        aside: list[tuple[Origin, Tensor]] = []
+        by_chunk = [0] * len(self.chunks)
         totals = [0, 0, 0]  # pieces with improper importance, keys above, keys inside
-        for origin, counts, inside in self.passes.each(look, self._pieces()):
-            ties[origin] += counts.inside
+        for chunk, counts in self.passes.each(look, self._pieces()):
+            by_chunk[chunk] += counts.inside
             for i, number in enumerate((counts.improper, counts.above, counts.inside)):
                 totals[i] += number
-            if inside is not None and counts.inside:
-                aside.append((origin, inside))
-        crowded = int(totals[2] > SET_ASIDE)
+        crowded = int(totals[2] > aside.numel())
         improper, above, found, crowded = self.sum_over_ranks(
             torch.tensor([*totals, crowded])
         ).tolist()
         if improper:
             self._refuse()
-        return Around(band, above, found, None if crowded else aside, ties)
+        in_order = None if crowded else self.passes.sort(aside[: totals[2]])
+        return Around(band, above, found, packed_P, in_order, by_chunk)
 
     def kth_largest(self, k: int, found: Around) -> Kth:
         """The k-th largest key, k from 1 to the keys above and inside the band."""
-        band, rest = found.band, k - found.above
+        band, rest, aside = found.band, k - found.above, found.aside
         if rest <= 0:
             band, rest = Band(band.high + 1, LARGEST), k
         elif band.low == band.high:
             return Kth(band.low, rest, found.inside)
-        elif found.aside is not None:
-            aside = _joined(keys_K for _, keys_K in found.aside)
-            return kth_largest(rest, band, aside, sum_over_ranks=self.sum_over_ranks)
+        elif aside is not None:
+            return kth_largest(
+                rest, band, lambda key_B: up_to(aside, key_B), sum_over_ranks=self.sum_over_ranks
+            )
         return kth_largest_of_all(
             rest,
             band,
-            lambda: (self.ranking.keys(piece, self.seed) for _, piece in self._pieces()),
+            lambda: (self._keys(piece.entries) for piece in self._pieces()),
             sum_over_ranks=self.sum_over_ranks,
         )
 
     def cut(self, kth: Kth, found: Around) -> Cut:
         """Where the first `kth.rest` of the entries tied at `kth.key` end."""
-        if kth.rest == kth.tied:  # All of them: the cut lies behind the last parameter.
-            return Cut(self.names[-1], 1 << _INDEX_BITS)
-        ties = self._ties(kth.key, found)
-        by_name = torch.zeros(len(self.names), dtype=torch.int64)
-        for origin, number in ties.items():
-            by_name[origin.place] += number
-        before = [0, *self.sum_over_ranks(by_name).cumsum(0).tolist()]
-        place = bisect_left(before, kth.rest) - 1  # before[place] < rest <= before[place + 1]
-        name, rest = self.names[place], kth.rest - before[place]
-        chunks = [c for c in self.chunks() if c.name == name and ties[Origin(place, c.start)]]
-        block, bits = 0, _INDEX_BITS
-        for smaller in _BLOCK_BITS:
-            counts_B = self._ties_by_block(chunks, kth.key, block, bits, smaller)
-            up_to_B = self.sum_over_ranks(counts_B).cumsum(0)
-            step = int(torch.searchsorted(up_to_B, rest))  # the first with up_to >= rest
-            rest -= int(up_to_B[step - 1]) if step else 0
-            block, bits = block + (step << smaller), smaller
-        return Cut(name, block + 1)
+        if kth.rest == kth.tied:
+            return behind_all(self.names)
+        ties: Ties
+        if found.knows(kth.key):
+            ties = self._known(kth.key, found.from_key(kth.key)[0])
+        else:
+            by_chunk = self._ties_by_chunk(kth.key, found)
+            ties = SoughtTies(kth.key, by_chunk, self.chunks, self.names, self._keys, self.passes)
+        return end_of(kth.rest, ties, names=self.names, sum_over_ranks=self.sum_over_ranks)
 
-    def _pieces(self) -> Iterator[tuple[Origin, Chunk]]:
-        for chunk in self.chunks():
-            origin = Origin(bisect_left(self.names, chunk.name), chunk.start)
-            for piece in chunk.pieces(self.passes.piece):
-                yield origin, piece
+    def masks(self, found: Around) -> list[Tensor]:
+        """The packed mask of each chunk, as views."""
+        return [found.mask[a // 8 : b // 8] for a, b in pairwise(self._starts)]
 
-    def _ties(self, key: int, found: Around) -> Counter[Origin]:
+    def complete(self, kth: Kth, cut: Cut, found: Around) -> None:
+        """Add to the mask what is held of the keys that are set aside; `found` knows `kth.key`."""
+        tied_T, above_K = found.from_key(kth.key)
+        for placed_K in (above_K, *self._known(kth.key, tied_T).held(cut)):
+            self.passes.set_bits(found.mask, placed_K)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.chunks[0].weight.device if self.chunks else torch.device("cpu")
+
+    @property
+    def _starts(self) -> list[int]:
+        """The place in the packed mask where each chunk begins, and where the last ends."""
+        lengths = (-(-chunk.weight.numel() // 8) * 8 for chunk in self.chunks)
+        return list(accumulate(lengths, initial=0))
+
+    def _keys(self, entries: Chunk) -> Int32[Tensor, " N"]:
+        return self.ranking.keys(entries, self.seed)
+
+    def _pieces(self) -> Iterator[_Piece]:
+        for number, (chunk, at) in enumerate(zip(self.chunks, self._starts, strict=False)):
+            for entries in chunk.pieces(self.passes.piece):
+                yield _Piece(number, entries, at + entries.start - chunk.start)
+
+    def _known(self, key: int, placed_T: Int64[Tensor, " T"]) -> KnownTies:
+        return KnownTies(key, placed_T, self._starts, self.chunks, self.names)
+
+    def _ties_by_chunk(self, key: int, found: Around) -> list[int]:
         """How many of this rank's keys are equal to `key`, by chunk."""
-        band, ties = found.band, Counter[Origin]()
-        if band.low == band.high == key:
-            return found.ties
-        if found.aside is None or not band.low <= key <= band.high:
+        if found.band.low == found.band.high == key:
+            return found.by_chunk
 
-            def count(item: tuple[Origin, Chunk]) -> tuple[Origin, int]:
-                origin, piece = item
-                keys_N = self.ranking.keys(piece, self.seed)
-                one = self.passes.ties_by_block(keys_N, key, at=0, size=keys_N.numel(), blocks=1)
-                return origin, int(one)
+        def count(piece: _Piece) -> tuple[int, int]:
+            keys_N = self._keys(piece.entries)
+            ties = self.passes.ties_by_block(keys_N, key, at=0, size=keys_N.numel(), blocks=1)
+            return piece.chunk, int(ties)
 
-            for origin, number in self.passes.each(count, self._pieces()):
-                ties[origin] += number
-        elif found.aside:
-            origins, keys = zip(*found.aside, strict=True)
-            lengths = torch.tensor([keys_K.numel() for keys_K in keys])
-            at = (torch.cat(keys) == key).nonzero().squeeze(1).cpu()
-            for piece in torch.searchsorted(lengths.cumsum(0), at, right=True).tolist():
-                ties[origins[piece]] += 1
-        return ties
-
-    def _ties_by_block(
-        self, chunks: Sequence[Chunk], key: int, block: int, bits: int, smaller: int
-    ) -> Int64[Tensor, " B"]:
-        """Ties of a parameter in the smaller blocks of a block, as far as they lie in chunks."""
-        blocks, size = 1 << (bits - smaller), 1 << smaller
-
-        def count(piece: Chunk) -> Tensor:
-            keys_N = self.ranking.keys(piece, self.seed)
-            at = piece.start - block
-            return self.passes.ties_by_block(keys_N, key, at=at, size=size, blocks=blocks)
-
-        def pieces() -> Iterator[Chunk]:
-            for chunk in chunks:
-                first = max(block - chunk.start, 0)
-                last = min(block + (1 << bits) - chunk.start, chunk.weight.numel())
-                if first < last:
-                    yield from chunk.part(first, last).pieces(self.passes.piece)
-
-        counts = self.passes.each(count, pieces())
-        return torch.stack([torch.zeros(blocks, dtype=torch.int64), *counts]).sum(0)
+        by_chunk = [0] * len(self.chunks)
+        for chunk, ties in self.passes.each(count, self._pieces()):
+            by_chunk[chunk] += ties
+        return by_chunk
 
     def _refuse(self) -> None:
         """Name the parameters whose importance is no number from 0 up."""
         improper = torch.zeros(len(self.names), dtype=torch.int64)
-        for origin, piece in self._pieces():
-            bits_N = float_bits(piece.importance)
-            improper[origin.place] += int(((bits_N < 0) | (bits_N >= INFINITY_BITS)).sum())
+        for piece in self._pieces():
+            bits_N = float_bits(piece.entries.importance)
+            count = ((bits_N < 0) | (bits_N >= INFINITY_BITS)).sum()
+            improper[bisect_left(self.names, piece.entries.name)] += int(count)
         counts = self.sum_over_ranks(improper).tolist()
         bad = [f"{name} ({n} entries)" for name, n in zip(self.names, counts, strict=True) if n]
         raise ValueError(
@@ -254,19 +256,13 @@ class KeyedEntries(NamedTuple):
 class _Room:
     """How many keys may still be set aside; several threads ask at once."""
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    def __init__(self, size: int) -> None:
+        self._size = self.left = size
         self._lock = Lock()
 
-    def take(self, keys: int) -> bool:
-        """Whether so many still fit; if so, they have their place."""
+    def take(self, keys: int) -> int | None:
+        """Where so many have their place, if they still fit."""
         with self._lock:
-            fits = keys <= self.left
+            at = self._size - self.left
             self.left -= keys
-            return fits
-
-
-def _joined(parts: Iterable[Int32[Tensor, " _"]]) -> Sequence[Int32[Tensor, " _"]]:
-    """Many small tensors as few that are worked on at once."""
-    parts = list(parts)
-    return torch.split(torch.cat(parts), _PIECE) if parts else []
+            return at if self.left >= 0 else None

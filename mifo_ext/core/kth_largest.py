@@ -1,4 +1,4 @@
-"""The k-th largest of integers that lie on many ranks: exact, without gathering or sorting them.
+"""The k-th largest of integers that lie on many ranks: exact, without gathering them.
 
 A sample of the integers gives a band that almost surely holds the k-th largest, and holds few of
 them. One pass over all counts those above the band and sets aside those inside; the rest of the
@@ -15,7 +15,7 @@ Dimensions:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -23,13 +23,16 @@ from jaxtyping import Int32, Int64
 from torch import Tensor
 
 SumOverRanks = Callable[[Int64[Tensor, " B"]], Int64[Tensor, " B"]]
+UpTo = Callable[[Int64[Tensor, " B"]], Int64[Tensor, " B"]]
+"""How many of this rank's keys are at most as large as each of the given ones, which ascend from
+-1 at least to `LARGEST` at most."""
 
 LARGEST = (1 << 31) - 1
 """The largest key."""
-SET_ASIDE = 1 << 22
-"""How many keys a rank sets aside at most; 16 MiB."""
-_DEVIATIONS = 4
-"""Half the band in standard deviations of a random sample: it misses about once in 16,000."""
+SET_ASIDE = 1 << 21
+"""How many keys a rank sets aside at most, with their places; 16 MiB."""
+_DEVIATIONS = 3.5
+"""Half the band in standard deviations of a random sample: it misses about once in 2,000."""
 _SHORT_BITS, _LONG_BITS = 7, 10
 """Bits that one histogram resolves: 1 KiB where a round costs nothing but the exchange, 8 KiB
 where it costs a pass over the model."""
@@ -45,10 +48,6 @@ class Band(NamedTuple):
     def bits(self) -> int:
         """How many bits tell its keys apart, at least 1."""
         return max(1, (self.high - self.low).bit_length())
-
-    def inside(self, keys_K: Int32[Tensor, " K"]) -> Int32[Tensor, " _"]:
-        """The keys that lie in the band, in order."""
-        return keys_K[(keys_K >= self.low) & (keys_K <= self.high)]
 
 
 class Kth(NamedTuple):
@@ -68,20 +67,20 @@ class Kth(NamedTuple):
 def sample_stride(total: int) -> int:
     """Which share of so many keys is looked at: every stride-th.
 
-    The more are looked at, the fewer lie in the band; twice total^(2/3) of them make the sum of
-    both efforts about the least (2 million of a billion). Odd, so that it does not keep step with
-    the rows of a matrix.
+    The more are looked at, the fewer lie in the band. With six times total^(2/3) of them (6 million
+    of a billion) a rank that has all of 1.7 billion entries still sets aside what lies in it. Odd,
+    so that it does not keep step with the rows of a matrix.
     """
-    return max(1, int(total ** (1 / 3) / 2)) | 1
+    return max(1, int(total ** (1 / 3) / 6)) | 1
 
 
 def likely_band(
-    sample: Sequence[Int32[Tensor, " _"]], *, k: int, total: int, sum_over_ranks: SumOverRanks
+    sample_K: Int32[Tensor, " K"], *, k: int, total: int, sum_over_ranks: SumOverRanks
 ) -> Band:
     """Where the k-th largest of all keys almost surely lies, from every stride-th of them.
 
     Args:
-        sample: this rank's part of the sample.
+        sample_K: this rank's part of the sample, from 0 up, ascending, in host memory.
         k: rank of the key that is looked for, at least 1. When fewer keys are above 0, it is the
             smallest of those.
         total: number of keys over all ranks.
@@ -90,8 +89,14 @@ def likely_band(
     Returns:
         The same band on every rank, without 0. It is a guess: nothing here makes sure of it.
     """
-    here = [sum(keys.numel() for keys in sample), sum(int(keys.count_nonzero()) for keys in sample)]
-    size, positive = sum_over_ranks(torch.tensor(here)).tolist()
+
+    def up_to(key_B: Tensor) -> Tensor:
+        return torch.searchsorted(sample_K, key_B.to(torch.int32), right=True)
+
+    size, zeros = sum_over_ranks(
+        torch.tensor([sample_K.numel(), int(up_to(torch.zeros(1, dtype=torch.int64)))])
+    ).tolist()
+    positive = size - zeros
     if positive == 0:
         return Band(1, LARGEST)
     share = min(k / max(total, k), positive / size)
@@ -101,38 +106,28 @@ def likely_band(
     first, last = math.floor(middle - margin), math.ceil(middle + margin)
 
     def key_at(rank: int) -> int:
-        band = Band(0, LARGEST)
-        return kth_largest(rank, band, sample, sum_over_ranks=sum_over_ranks).key
+        return kth_largest(rank, Band(0, LARGEST), up_to, sum_over_ranks=sum_over_ranks).key
 
     high = LARGEST if first < 1 else key_at(first)
     low = 1 if last > positive else key_at(last)
     return Band(low, high)
 
 
-def kth_largest(
-    k: int,
-    band: Band,
-    keys: Sequence[Int32[Tensor, " K"]],
-    *,
-    sum_over_ranks: SumOverRanks,
-) -> Kth:
+def kth_largest(k: int, band: Band, up_to: UpTo, *, sum_over_ranks: SumOverRanks) -> Kth:
     """Find the k-th largest of keys that all lie in the band, by histograms of their bits.
 
     Args:
         k: from 1 to the number of keys over all ranks.
         band: where they lie.
-        keys: this rank's keys, in pieces.
+        up_to: counts this rank's keys; a search among keys that are in order.
         sum_over_ranks: adds int64 counts over the ranks; called once a round.
     """
-    left = list(keys)
 
-    def matching(prefix: int, high: int) -> Iterable[Tensor]:
-        nonlocal left
-        if high < band.bits:  # No later round needs the others.
-            left = [keys_K[((keys_K - band.low) >> high) == prefix] for keys_K in left]
-        return left
+    def histogram(first: int, low: int, bins: int) -> Tensor:
+        edge_B = first + (torch.arange(bins + 1) << low) - 1
+        return up_to(edge_B.clamp(max=LARGEST)).diff()
 
-    return _by_histograms(k, band, matching, sum_over_ranks=sum_over_ranks, bits=_SHORT_BITS)
+    return _by_histograms(k, band, histogram, sum_over_ranks=sum_over_ranks, bits=_SHORT_BITS)
 
 
 def kth_largest_of_all(
@@ -147,40 +142,38 @@ def kth_largest_of_all(
     `keys` gives this rank's keys, in pieces, and is called once a round.
     """
 
-    def matching(prefix: int, high: int) -> Iterator[Tensor]:
+    def histogram(first: int, low: int, bins: int) -> Tensor:
+        counts_B = torch.zeros(bins, dtype=torch.int64)
+        last = min(first + (bins << low) - 1, band.high)
         for keys_K in keys():
-            inside_K = band.inside(keys_K)
-            yield inside_K[((inside_K - band.low) >> high) == prefix]
+            inside_K = keys_K[(keys_K >= first) & (keys_K <= last)]
+            counts_B += torch.bincount((inside_K - first) >> low, minlength=bins).cpu()
+        return counts_B
 
-    return _by_histograms(k, band, matching, sum_over_ranks=sum_over_ranks, bits=_LONG_BITS)
+    return _by_histograms(k, band, histogram, sum_over_ranks=sum_over_ranks, bits=_LONG_BITS)
 
 
 def _by_histograms(
     k: int,
     band: Band,
-    matching: Callable[[int, int], Iterable[Int32[Tensor, " K"]]],
+    histogram: Callable[[int, int, int], Int64[Tensor, " B"]],
     *,
     sum_over_ranks: SumOverRanks,
     bits: int,
 ) -> Kth:
     """Resolve so many bits of the k-th largest key a round, from the highest down.
 
-    `matching` gives the keys whose distance from the band's low end has this prefix from bit
-    `high` up.
+    `histogram` counts keys from the first on, in bins of so many low bits, so many bins.
     """
-    prefix, rest, tied, high = 0, k, 0, band.bits
+    first, rest, tied, high = band.low, k, 0, band.bits
     while high > 0:
         low = max(high - bits, 0)
-        first, bins = prefix << (high - low), 1 << (high - low)
-        counts_B = torch.zeros(bins, dtype=torch.int64)
-        for keys_K in matching(prefix, high):
-            bin_K = ((keys_K - band.low) >> low) - first
-            counts_B += torch.bincount(bin_K, minlength=bins).cpu()
-        from_top_B = sum_over_ranks(counts_B).flip(0).cumsum(0)
+        bins = 1 << (high - low)
+        from_top_B = sum_over_ranks(histogram(first, low, bins)).flip(0).cumsum(0)
         steps = int(torch.searchsorted(from_top_B, rest))  # the first with from_top >= rest
         above = int(from_top_B[steps - 1]) if steps else 0
         tied = int(from_top_B[steps]) - above
         rest -= above
-        prefix = first + bins - 1 - steps
+        first += (bins - 1 - steps) << low
         high = low
-    return Kth(band.low + prefix, rest, tied)
+    return Kth(first, rest, tied)

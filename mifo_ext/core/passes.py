@@ -24,6 +24,10 @@ from mifo_ext.core.kth_largest import Band
 from mifo_ext.core.marks import squared_norm
 from mifo_ext.core.masked_adamw import masked_adamw_, squared_norms
 from mifo_ext.core.packed_bits import count_bits, pack_bits, unpack_bits
+from mifo_ext.core.placed_keys import placed, places
+
+_AT_ONCE = 1 << 18
+"""Bits set at once, so that their places take little memory."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,6 +61,8 @@ class Passes(NamedTuple):
         each: does some work on every piece.
         weigh_: see `weigh_`.
         around: see `around`.
+        sort: see `sort`.
+        set_bits: see `set_bits`.
         ties_by_block: see `ties_by_block`.
         pack: see `pack`.
         overlap: see `overlap`.
@@ -67,7 +73,9 @@ class Passes(NamedTuple):
 
     each: Each
     weigh_: Callable[..., Tensor]
-    around: Callable[[Tensor, Tensor, Band, int], tuple[Counts, Tensor | None]]
+    around: Callable[[Tensor, Tensor, Band, int, int, Tensor], tuple[Counts, Tensor | None]]
+    sort: Callable[[Tensor], Tensor]
+    set_bits: Callable[[Tensor, Tensor], None]
     ties_by_block: Callable[..., Tensor]
     pack: Callable[[Tensor, int, int, Tensor], None]
     overlap: Callable[[Tensor, Tensor], tuple[int, int]]
@@ -104,8 +112,13 @@ def weigh_(
 
 
 def around(
-    keys_N: Int32[Tensor, " N"], importance_N: Float32[Tensor, " N"], band: Band, room: int
-) -> tuple[Counts, Int32[Tensor, " K"] | None]:
+    keys_N: Int32[Tensor, " N"],
+    importance_N: Float32[Tensor, " N"],
+    band: Band,
+    room: int,
+    place: int,
+    above_P: UInt8[Tensor, " P"],
+) -> tuple[Counts, Int64[Tensor, " K"] | None]:
     """Count keys around a band, pick those inside, and look whether importance is proper.
 
     Args:
@@ -113,18 +126,37 @@ def around(
         importance_N: their importance.
         band: the band.
         room: how many keys may be picked.
+        place: place of the first entry.
+        above_P: gets one bit an entry, set where its key is above the band; spare bits are zero.
 
     Returns:
-        The counts, and the keys inside in order; None in their place when there are more of them
-        than there is room.
+        The counts, and the keys inside with their places; None in their stead when there are more
+        of them than there is room.
     """
     above_N = keys_N > band.high
     inside_N = (keys_N >= band.low) & ~above_N
+    above_P.copy_(pack_bits(above_N))
     extremes = float_bits(importance_N).aminmax()
     found = torch.stack([above_N.sum(), inside_N.sum(), *extremes])  # one wait for the device
     above, inside, least, most = found.tolist()
     counts = Counts(above, inside, least < 0 or most >= INFINITY_BITS)
-    return counts, None if counts.inside > room else keys_N[inside_N]
+    if counts.inside > room:
+        return counts, None
+    at_K = inside_N.nonzero().squeeze(1)
+    key_K = keys_N[at_K]
+    return counts, placed(key_K, at_K.add_(place))
+
+
+def sort(keys_K: Tensor) -> Tensor:
+    """The keys in order, in host memory; their own memory may be used for it."""
+    return keys_K.cpu().sort().values
+
+
+def set_bits(packed_P: UInt8[Tensor, " P"], placed_K: Int64[Tensor, " K"]) -> None:
+    """Set the bits at the places of these, all of which are different and not yet set."""
+    for part_K in torch.split(placed_K, _AT_ONCE):
+        place_K = places(part_K.to(packed_P.device))
+        packed_P.index_add_(0, place_K >> 3, (1 << (place_K & 7)).to(torch.uint8))
 
 
 def ties_by_block(
@@ -159,6 +191,8 @@ TORCH = Passes(
     each=one_by_one,
     weigh_=weigh_,
     around=around,
+    sort=sort,
+    set_bits=set_bits,
     ties_by_block=ties_by_block,
     pack=pack,
     overlap=overlap,

@@ -112,31 +112,59 @@ def _count_block(keys, bits, low, high, marks):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _pick_block(keys, words, marks, found, count):  # type: ignore[no-untyped-def]
+def _pick_block(keys, words, marks, place, found, count):  # type: ignore[no-untyped-def]
     whole = keys.size // 8
     for i in range(whole):
         if words[i] != 0:  # Of eight keys most often none is marked.
             for j in range(8 * i, 8 * i + 8):
-                found[count] = keys[j]  # The next one takes its place unless it is marked.
+                # The next one takes its place unless it is marked.
+                found[count] = (np.int64(keys[j]) << 32) | (place + j)
                 count += marks[j]
     for j in range(8 * whole, keys.size):
-        found[count] = keys[j]
+        found[count] = (np.int64(keys[j]) << 32) | (place + j)
         count += marks[j]
     return count
 
 
-@compiled("UniTuple(int64, 3)(int32[::1], int32[::1], int32, int32, int32[::1])")
-def around(keys, bits, low, high, found):  # type: ignore[no-untyped-def]
-    """Keys above and in a band, the largest pattern; those in the band into `found`, if it is."""
+@compiled()
+def _pack_block(keys, key, packed):  # type: ignore[no-untyped-def]
+    """Write one bit for each key, set where it is above `key`."""
+    whole = keys.size // 8
+    for i in range(whole):
+        byte = np.uint8(0)
+        for bit in range(8):
+            byte |= np.uint8(keys[8 * i + bit] > key) << np.uint8(bit)
+        packed[i] = byte
+    if whole < packed.size:
+        packed[whole] = 0
+        for i in range(8 * whole, keys.size):
+            packed[whole] |= np.uint8(keys[i] > key) << np.uint8(i & 7)
+
+
+@compiled("UniTuple(int64, 3)(int32[::1], int32[::1], int32, int32, int64, uint8[::1], int64[::1])")
+def around(keys, bits, low, high, place, packed, found):  # type: ignore[no-untyped-def]
+    """Keys above and in a band, the largest pattern.
+
+    Bits of those above into `packed`; those in the band with their places into `found`, if it is.
+    """
     words = np.zeros(BLOCK // 8, dtype=np.uint64)
     marks, above, inside, picked, most = words.view(np.uint8), 0, 0, 0, 0
     for start in range(0, keys.size, BLOCK):
         part = keys[start : start + BLOCK]
         counts = _count_block(part, bits[start : start + BLOCK], low, high, marks)
         above, inside, most = above + counts[0], inside + counts[1], max(most, int(counts[2]))
+        _pack_block(part, high, packed[start // 8 : (start + BLOCK) // 8])
         if found.size and counts[1]:
-            picked = _pick_block(part, words, marks, found, picked)
+            picked = _pick_block(part, words, marks, place + start, found, picked)
     return above, inside, most
+
+
+@compiled("void(uint8[::1], int64[::1])")
+def set_bits(packed, placed):  # type: ignore[no-untyped-def]
+    """Set the bits at the places of these keys."""
+    for i in range(placed.size):
+        place = placed[i] & 0xFFFFFFFF
+        packed[place >> 3] |= np.uint8(1 << (place & 7))
 
 
 @compiled()
@@ -161,16 +189,7 @@ def ties_by_block(keys, key, at, size, counts):  # type: ignore[no-untyped-def]
 @compiled("void(int32[::1], int32, uint8[::1])")
 def pack(keys, key, packed):  # type: ignore[no-untyped-def]
     """Write one bit for each key, set where it is above `key`."""
-    whole = keys.size // 8
-    for i in range(whole):
-        byte = np.uint8(0)
-        for bit in range(8):
-            byte |= np.uint8(keys[8 * i + bit] > key) << np.uint8(bit)
-        packed[i] = byte
-    if whole < packed.size:
-        packed[whole] = 0
-        for i in range(8 * whole, keys.size):
-            packed[whole] |= np.uint8(keys[i] > key) << np.uint8(i & 7)
+    _pack_block(keys, key, packed)
 
 
 @compiled("UniTuple(int64, 2)(uint8[::1], uint8[::1])")

@@ -45,18 +45,32 @@ def weigh_(
 
 
 def around(
-    keys_N: Int32[Tensor, " N"], importance_N: Float32[Tensor, " N"], band: Band, room: int
-) -> tuple[Counts, Int32[Tensor, " K"] | None]:
+    keys_N: Int32[Tensor, " N"],
+    importance_N: Float32[Tensor, " N"],
+    band: Band,
+    room: int,
+    place: int,
+    above_P: UInt8[Tensor, " P"],
+) -> tuple[Counts, Int64[Tensor, " K"] | None]:
     """Count keys around a band, and pick those inside; see `core.passes.around`."""
     bits = float_bits(importance_N).numpy()
-    found = np.empty(keys_N.numel() if room > 0 else 0, dtype=np.int32)
+    found = np.empty(keys_N.numel() if room > 0 else 0, dtype=np.int64)
     above, inside, most = kernels.around(
-        keys_N.contiguous().numpy(), bits, band.low, band.high, found
+        keys_N.contiguous().numpy(), bits, band.low, band.high, place, above_P.numpy(), found
     )
     counts = Counts(above, inside, most >= INFINITY_BITS)
-    if counts.inside > room:
-        return counts, None
-    return counts, torch.from_numpy(found[: counts.inside].copy())
+    return counts, None if counts.inside > room else torch.from_numpy(found[: counts.inside])
+
+
+def sort(keys_K: Tensor) -> Tensor:
+    """The keys in order, in their place."""
+    keys_K.numpy().sort()
+    return keys_K
+
+
+def set_bits(packed_P: UInt8[Tensor, " P"], placed_K: Int64[Tensor, " K"]) -> None:
+    """Set the bits at the places of these; see `core.passes.set_bits`."""
+    kernels.set_bits(packed_P.numpy(), placed_K.numpy())
 
 
 def ties_by_block(
@@ -145,6 +159,8 @@ LOOPS = Passes(
     each=each,
     weigh_=weigh_,
     around=around,
+    sort=sort,
+    set_bits=set_bits,
     ties_by_block=ties_by_block,
     pack=pack,
     overlap=overlap,

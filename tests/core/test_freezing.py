@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mifo_ext.core.freezing import choose_held, held_count
 from mifo_ext.core.importance import Chunk
-from tests.support.held_entries import Model, by_sorting, held_by, hold, models
+from tests.support.held_entries import Model, by_sorting, choose, held_by, hold, models
 
 
 def test_holds_the_largest_entries_of_the_whole_model() -> None:
@@ -82,7 +82,7 @@ def test_a_parameter_of_billions_of_entries_is_cut_at_the_right_index() -> None:
     # Two pieces of one parameter, far apart, all tied: only the starts are large.
     first, last = 2**31 + 5, 2**32 + 7
     chunks = [Chunk("a", start, torch.ones(4), torch.ones(4)) for start in (last, first)]
-    selection = choose_held(lambda: chunks, names=["a"], total=8, count=6)
+    selection = choose(chunks, names=["a"], total=8, count=6)
     assert held_by(selection, chunks) == {
         ("a", index) for index in (*range(first, first + 4), last, last + 1)
     }
@@ -100,7 +100,7 @@ def test_ties_over_many_blocks_of_the_search_run_out_at_the_right_index(
 
 def test_an_unknown_order_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"one of moved_most, .* but is 'biggest'"):
-        choose_held(lambda: [], names=[], total=0, count=1, entries="biggest")
+        choose_held([], names=[], total=0, count=1, entries="biggest")
 
 
 @pytest.mark.parametrize(

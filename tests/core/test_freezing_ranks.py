@@ -18,8 +18,17 @@ from mifo_ext.core.freezing import Selection, choose_held
 from mifo_ext.core.importance import RANKINGS, Chunk
 from mifo_ext.core.keyed_entries import KeyedEntries, _Room
 from mifo_ext.core.kth_largest import LARGEST, Band
+from mifo_ext.core.packed_bits import unpack_bits
 from mifo_ext.core.passes import TORCH
-from tests.support.held_entries import Model, by_sorting, held_by, hold, models, pieces
+from tests.support.held_entries import (
+    Model,
+    by_sorting,
+    choose,
+    held_by,
+    hold,
+    models,
+    pieces,
+)
 
 BAND = "mifo_ext.core.keyed_entries.KeyedEntries.likely_band"
 
@@ -40,24 +49,24 @@ def small(*, stride: int, set_aside: int) -> Iterator[None]:
 def test_no_more_keys_are_set_aside_than_there_is_room_for(band: Band, rooms: list[int]) -> None:
     seen: list[int] = []
 
-    def around(keys: Tensor, importance: Tensor, band: Band, room: int) -> object:
+    def around(keys: Tensor, importance: Tensor, band: Band, room: int, *rest: object) -> object:
         seen.append(room)
-        return TORCH.around(keys, importance, band, room)
+        return TORCH.around(keys, importance, band, room, *rest)
 
     importance = torch.full((40,), 5, dtype=torch.int32).view(torch.float32)
     chunks, passes = [Chunk("a", 0, importance, importance)], TORCH._replace(around=around, piece=8)
     order = RANKINGS["moved_most"]
     with small(stride=1, set_aside=20):
-        entries = KeyedEntries(lambda: chunks, ["a"], order, 0, lambda counts: counts, passes)
+        entries = KeyedEntries(chunks, ["a"], order, 0, lambda counts: counts, passes)
         found = entries.count_around(band)
     assert seen[: len(rooms)] == rooms
     assert found.inside == 40
-    assert (found.aside is None) or found.aside == []
+    assert found.aside is None
 
 
 def test_of_keys_that_come_at_once_those_have_room_that_come_first() -> None:
-    room = _Room(5)
-    assert [room.take(keys) for keys in (3, 3, 0)] == [True, False, False]
+    room = _Room(6)
+    assert [room.take(keys) for keys in (3, 2, 2, 0)] == [0, 3, None, None]
     assert room.left == -1
 
 
@@ -107,24 +116,27 @@ def a_model_of(entries: int, *, values: int) -> list[Chunk]:
 
 
 def test_an_ordinary_choice_looks_at_a_sample_and_once_at_all() -> None:
-    chunks = a_model_of(1 << 18, values=1 << 22)
-    passes = 0
+    chunks, seen = a_model_of(1 << 18, values=1 << 22), 0
+    ranking = RANKINGS["moved_most"]
 
-    def counted() -> list[Chunk]:
-        nonlocal passes
-        passes += 1
-        return chunks
+    def counted(chunk: Chunk, seed: int) -> Tensor:
+        nonlocal seen
+        seen += chunk.weight.numel()
+        return ranking.keys(chunk, seed)
 
     names = [chunk.name for chunk in chunks]
     # The band holds a few per cent of the entries: no more are set aside than have room here.
-    with mock.patch("mifo_ext.core.keyed_entries.SET_ASIDE", 1 << 14):
-        selection = choose_held(counted, names=names, total=1 << 18, count=1 << 17)
+    with (
+        mock.patch("mifo_ext.core.keyed_entries.SET_ASIDE", 1 << 14),
+        mock.patch.dict(RANKINGS, moved_most=ranking._replace(keys=counted)),
+    ):
+        _, masks = choose_held(chunks, names=names, total=1 << 18, count=1 << 17)
 
     keys = torch.cat([chunk.importance for chunk in chunks])
-    held = torch.cat([selection.mask(chunk) for chunk in chunks])
+    held = torch.cat([unpack_bits(packed, 1 << 14) for packed in masks])
     assert int(held.sum()) == 1 << 17
     assert keys[held].min() >= keys[~held].max()
-    assert passes == 2
+    assert 1 << 18 < seen < 1.2 * (1 << 18)
 
 
 @pytest.mark.parametrize("values", [17, 1 << 22])
@@ -141,9 +153,7 @@ def test_ranks_exchange_at_most_64_kib(values: int, band: Band | None) -> None:
         return counts
 
     with mock.patch(BAND, return_value=band) if band else small(stride=41, set_aside=1 << 20):
-        choose_held(
-            lambda: chunks, names=names, total=1 << 16, count=1 << 15, sum_over_ranks=add_up
-        )
+        choose_held(chunks, names=names, total=1 << 16, count=1 << 15, sum_over_ranks=add_up)
     assert exchanged <= 64 * 2**10
 
 
@@ -152,8 +162,8 @@ def on_ranks(chunks_by_rank: list[list[Chunk]], names: list[str], count: int) ->
     gang = Gang(len(chunks_by_rank))
 
     def select(rank: int) -> Selection:
-        return choose_held(
-            lambda: chunks_by_rank[rank],
+        return choose(
+            chunks_by_rank[rank],
             names=names,
             total=sum(chunk.weight.numel() for chunks in chunks_by_rank for chunk in chunks),
             count=count,
@@ -189,16 +199,25 @@ class Gang:
     count=st.integers(0, 130),
     cuts=st.lists(st.integers(1, 29)),
     ranks=st.integers(1, 7),
+    stride=st.sampled_from([1, 3, 7]),
+    set_aside=st.sampled_from([3, 1000]),
     deal=st.randoms(use_true_random=False),
 )
 def test_ranks_agree_and_choose_as_one_rank_would(
-    model: Model, count: int, cuts: list[int], ranks: int, deal: object
+    model: Model,
+    count: int,
+    cuts: list[int],
+    ranks: int,
+    stride: int,
+    set_aside: int,
+    deal: object,
 ) -> None:
     chunks_by_rank: list[list[Chunk]] = [[] for _ in range(ranks)]
     for chunk in pieces(model, cuts):
         chunks_by_rank[deal.randrange(ranks)].append(chunk)  # type: ignore[attr-defined]
 
-    selections = on_ranks(chunks_by_rank, sorted(model), count)
+    with small(stride=stride, set_aside=set_aside):
+        selections = on_ranks(chunks_by_rank, sorted(model), count)
 
     alone, held = hold(model, count)
     assert set(selections) == {alone}
@@ -214,7 +233,7 @@ def test_importance_that_is_not_finite_names_its_parameter_on_every_rank(bad: fl
     def message(rank: int) -> str:
         with pytest.raises(ValueError, match="must be finite") as error:
             choose_held(
-                lambda: [[good], [broken]][rank],
+                [[good], [broken]][rank],
                 names=["a", "b"],
                 total=5,
                 count=1,

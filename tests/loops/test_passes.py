@@ -13,7 +13,8 @@ from torch import Tensor
 from mifo_ext.core.importance import INFINITY_BITS, float_bits
 from mifo_ext.core.kth_largest import LARGEST, Band
 from mifo_ext.core.packed_bits import pack_bits
-from mifo_ext.core.passes import TORCH, Passes
+from mifo_ext.core.passes import TORCH, Counts, Passes
+from mifo_ext.core.placed_keys import PLACES, placed
 from mifo_ext.loops import LOOPS
 from mifo_ext.loops.kernels import BLOCK
 
@@ -77,17 +78,41 @@ def test_keys_around_a_band_are_counted_and_picked_alike(
     low, high = sorted((data.draw(bounds), data.draw(bounds)))
     room = data.draw(st.sampled_from([0, 1, 10, count]))
 
-    (counts, inside), (by_loops, inside_by_loops) = (
-        passes.around(keys, importance, Band(low, high), room) for passes in (TORCH, LOOPS)
-    )
-
-    assert counts == by_loops
-    assert counts.above == int((keys > high).sum())
-    expected = keys[(keys >= low) & (keys <= high)].tolist()
-    for found in (inside, inside_by_loops):
-        assert (None if found is None else found.tolist()) == (
+    place = data.draw(st.sampled_from([0, 8, PLACES - 1024 * 8]))
+    is_inside = (keys >= low) & (keys <= high)
+    expected = [
+        (key, place + i)
+        for i, (key, inside) in enumerate(zip(keys.tolist(), is_inside.tolist(), strict=True))
+        if inside
+    ]
+    for passes in (TORCH, LOOPS):
+        above = torch.full((-(-count // 8),), 255, dtype=torch.uint8)
+        counts, found = passes.around(keys, importance, Band(low, high), room, place, above)
+        assert counts == (int((keys > high).sum()), len(expected), False)
+        assert torch.equal(above, pack_bits(keys > high))
+        assert (None if found is None else [divmod(key, PLACES) for key in found.tolist()]) == (
             None if len(expected) > room else expected
         )
+
+
+@BOTH
+def test_keys_are_put_in_order(passes: Passes) -> None:
+    for dtype in (torch.int32, torch.int64):
+        assert passes.sort(torch.tensor([3, 0, 7, 3], dtype=dtype)).tolist() == [0, 3, 3, 7]
+        assert passes.sort(torch.tensor([], dtype=dtype)).tolist() == []
+
+
+@BOTH
+@given(places=st.sets(st.integers(0, 99)), key=st.integers(0, LARGEST))
+def test_bits_are_set_at_the_places_of_keys(passes: Passes, places: set[int], key: int) -> None:
+    there = {5, 50}
+    mask, expected = torch.zeros(100, dtype=torch.bool), torch.zeros(100, dtype=torch.bool)
+    mask[list(there)] = True
+    expected[list(there | places)] = True
+    packed = pack_bits(mask)
+    place_K = torch.tensor(sorted(places - there, key=lambda place: place % 7), dtype=torch.int64)
+    passes.set_bits(packed, placed(torch.full_like(place_K, key, dtype=torch.int32), place_K))
+    assert packed.tolist() == pack_bits(expected).tolist()
 
 
 @BOTH
@@ -97,18 +122,24 @@ def test_importance_that_is_no_number_from_0_up_shows_wherever_it_lies(
 ) -> None:
     for position in (0, 1, 40, BLOCK - 1, BLOCK, BLOCK + 30):
         importance = torch.linspace(0, 3e38, BLOCK + 31)
-        assert not passes.around(float_bits(importance), importance, Band(5, 9), 0)[0].improper
+        assert not counted(passes, importance).improper
         importance[position] = bad
-        assert passes.around(float_bits(importance), importance, Band(5, 9), 0)[0].improper
+        assert counted(passes, importance).improper
+
+
+def counted(passes: Passes, importance: Tensor) -> Counts:
+    packed = torch.empty(-(-importance.numel() // 8), dtype=torch.uint8)
+    return passes.around(float_bits(importance), importance, Band(5, 9), 0, 0, packed)[0]
 
 
 def test_keys_may_lie_apart() -> None:
     both = torch.arange(40, dtype=torch.int32).view(20, 2)
     keys, packed = both[:, 1], torch.empty(3, dtype=torch.uint8)
-    counts, inside = LOOPS.around(keys, torch.ones(20), Band(5, 9), 20)
+    counts, inside = LOOPS.around(keys, torch.ones(20), Band(5, 9), 20, 0, packed)
     assert (counts.above, counts.inside) == (15, 3)
     assert inside is not None
-    assert inside.tolist() == [5, 7, 9]
+    assert [divmod(key, PLACES) for key in inside.tolist()] == [(5, 2), (7, 3), (9, 4)]
+    assert packed.tolist() == pack_bits(keys > 9).tolist()
     assert LOOPS.ties_by_block(keys, 7, at=0, size=2, blocks=10).tolist() == [0, 1] + [0] * 8
     LOOPS.pack(keys, 7, 0, packed)
     assert packed.tolist() == pack_bits(keys > 7).tolist()
@@ -116,10 +147,11 @@ def test_keys_may_lie_apart() -> None:
 
 def test_keys_that_are_negative_lie_below_every_band() -> None:
     keys = torch.tensor([-1, -(1 << 31), 0, 5], dtype=torch.int32)
-    counts, inside = LOOPS.around(keys, torch.zeros(4), Band(1, LARGEST), 4)
-    assert (counts.above, counts.inside) == (0, 1)
+    packed = torch.empty(1, dtype=torch.uint8)
+    counts, inside = LOOPS.around(keys, torch.zeros(4), Band(1, LARGEST), 4, 16, packed)
+    assert (counts.above, counts.inside, packed.tolist()) == (0, 1, [0])
     assert inside is not None
-    assert inside.tolist() == [5]
+    assert inside.tolist() == [5 * PLACES + 19]
     assert int(torch.tensor(math.inf).view(torch.int32)) == INFINITY_BITS
 
 

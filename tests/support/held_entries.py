@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
 
 from mifo_ext.core.freezing import Selection, choose_held
 from mifo_ext.core.importance import RANKINGS, Chunk
+from mifo_ext.core.packed_bits import pack_bits
 from mifo_ext.core.passes import TORCH
 from mifo_ext.loops import LOOPS
 
@@ -33,21 +35,28 @@ def hold(
     entries: str = "moved_most",
 ) -> tuple[Selection, set[tuple[str, int]]]:
     """Select on one rank, every parameter in pieces between the cuts, by torch and by loops."""
-    chunks, found = pieces(model, cuts), []
-    for passes in (TORCH, LOOPS):
-        passes = passes._replace(piece=PIECE)
-        selection = choose_held(
-            lambda: chunks,
+    chunks = pieces(model, cuts)
+    by_torch, by_loops = (
+        choose(
+            chunks,
             names=sorted(model),
             total=size(model),
             count=count,
             entries=entries,
-            passes=passes,
+            passes=passes._replace(piece=PIECE),
         )
-        masks = [selection.packed_mask(chunk, passes).tolist() for chunk in chunks]
-        found.append((selection, masks))
-    assert found[0] == found[1]
-    return found[0][0], held_by(found[0][0], chunks)
+        for passes in (TORCH, LOOPS)
+    )
+    assert by_torch == by_loops
+    return by_torch, held_by(by_torch, chunks)
+
+
+def choose(chunks: Sequence[Chunk], **what: Any) -> Selection:
+    """Select, and see that the masks are those of the rule."""
+    selection, masks = choose_held(chunks, **what)
+    for packed, chunk in zip(masks, chunks, strict=True):
+        assert torch.equal(packed, pack_bits(selection.mask(chunk)))
+    return selection
 
 
 def size(model: Model) -> int:

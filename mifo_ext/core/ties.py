@@ -1,0 +1,182 @@
+"""Entries that are tied at the threshold, and where the first so many of them end.
+
+Dimensions:
+    T  tied entries on this rank
+    M  parameters of the model
+    B  blocks
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from mifo_ext.core.importance import Chunk
+from mifo_ext.core.kth_largest import SumOverRanks
+from mifo_ext.core.passes import Passes
+from mifo_ext.core.placed_keys import PLACES
+
+# A parameter's index is found block by block: 2**33 entries at first, then these.
+_BLOCK_BITS = (26, 19, 12, 5, 0)
+_INDEX_BITS = 33
+
+
+class Cut(NamedTuple):
+    """Where the entries that are tied at the threshold run out.
+
+    Attributes:
+        name: the parameter.
+        entry: index in it from which on tied entries are live.
+    """
+
+    name: str
+    entry: int
+
+    def held_of(self, chunk: Chunk) -> int:
+        """How many of a chunk's first entries are held if they are tied at the threshold."""
+        length = chunk.weight.numel()
+        if chunk.name == self.name:
+            return min(max(self.entry - chunk.start, 0), length)
+        return length if chunk.name < self.name else 0
+
+
+class Blocks(NamedTuple):
+    """Consecutive entries of a parameter, in blocks of equal size.
+
+    Attributes:
+        start: index of the first entry.
+        number: how many blocks there are.
+        size: entries of a block.
+    """
+
+    start: int
+    number: int
+    size: int
+
+
+class KnownTies(NamedTuple):
+    """Tied entries that are set aside.
+
+    Attributes:
+        key: their key.
+        placed: the key with each one's place in the packed mask, in order (T).
+        starts: the place where each chunk begins, and where the last ends.
+        chunks: this rank's chunks.
+        names: every parameter of the model, sorted.
+    """
+
+    key: int
+    placed: Tensor
+    starts: Sequence[int]
+    chunks: Sequence[Chunk]
+    names: Sequence[str]
+
+    def by_name(self) -> Int64[Tensor, " M"]:
+        """How many each parameter has."""
+        by_chunk = self._before(torch.tensor(self.starts)).diff()
+        place = [bisect_left(self.names, chunk.name) for chunk in self.chunks]
+        counts_M = torch.zeros(len(self.names), dtype=torch.int64)
+        return counts_M.index_add_(0, torch.tensor(place, dtype=torch.int64), by_chunk)
+
+    def by_block(self, place: int, blocks: Blocks) -> Int64[Tensor, " B"]:
+        """How many each block has of the parameter at this place among the names."""
+        edge_B = blocks.start + torch.arange(blocks.number + 1) * blocks.size
+        counts_B = torch.zeros(blocks.number, dtype=torch.int64)
+        for chunk, start in zip(self.chunks, self.starts, strict=False):
+            if chunk.name == self.names[place]:
+                inside_B = (edge_B - chunk.start).clamp(0, chunk.weight.numel())
+                counts_B += self._before(start + inside_B).diff()
+        return counts_B
+
+    def held(self, cut: Cut) -> Iterator[Tensor]:
+        """Those that come before the cut."""
+        for chunk, start in zip(self.chunks, self.starts, strict=False):
+            bounds = torch.tensor([start, start + cut.held_of(chunk)])
+            first, last = self._before(bounds).tolist()
+            yield self.placed[first:last]
+
+    def _before(self, place_B: Tensor) -> Tensor:
+        """How many lie before each of these places."""
+        return torch.searchsorted(self.placed, self.key * PLACES + place_B)
+
+
+class SoughtTies(NamedTuple):
+    """Tied entries that passes look for.
+
+    Attributes:
+        key: their key.
+        by_chunk: how many each chunk has.
+        chunks: this rank's chunks.
+        names: every parameter of the model, sorted.
+        keys: the keys of a chunk.
+        passes: how the entries are gone through.
+    """
+
+    key: int
+    by_chunk: Sequence[int]
+    chunks: Sequence[Chunk]
+    names: Sequence[str]
+    keys: Callable[[Chunk], Tensor]
+    passes: Passes
+
+    def by_name(self) -> Int64[Tensor, " M"]:
+        """How many each parameter has."""
+        counts_M = torch.zeros(len(self.names), dtype=torch.int64)
+        for chunk, ties in zip(self.chunks, self.by_chunk, strict=True):
+            counts_M[bisect_left(self.names, chunk.name)] += ties
+        return counts_M
+
+    def by_block(self, place: int, blocks: Blocks) -> Int64[Tensor, " B"]:
+        """How many each block has of the parameter at this place among the names."""
+
+        def count(piece: Chunk) -> Tensor:
+            at, (_, number, size) = piece.start - blocks.start, blocks
+            keys_N = self.keys(piece)
+            return self.passes.ties_by_block(keys_N, self.key, at=at, size=size, blocks=number)
+
+        counts = self.passes.each(count, self._pieces(self.names[place], blocks))
+        return torch.stack([torch.zeros(blocks.number, dtype=torch.int64), *counts]).sum(0)
+
+    def _pieces(self, name: str, blocks: Blocks) -> Iterator[Chunk]:
+        """What lies in the blocks, of chunks that have ties."""
+        end = blocks.start + blocks.number * blocks.size
+        for chunk, ties in zip(self.chunks, self.by_chunk, strict=True):
+            first = max(blocks.start - chunk.start, 0)
+            last = min(end - chunk.start, chunk.weight.numel())
+            if ties and chunk.name == name and first < last:
+                yield from chunk.part(first, last).pieces(self.passes.piece)
+
+
+Ties = KnownTies | SoughtTies
+
+
+def end_of(rest: int, ties: Ties, *, names: Sequence[str], sum_over_ranks: SumOverRanks) -> Cut:
+    """Where the first `rest` of the tied entries end, by parameter name and then by index.
+
+    Args:
+        rest: from 1 to the number of tied entries over all ranks.
+        ties: those of this rank.
+        names: every parameter of the model, sorted.
+        sum_over_ranks: adds int64 counts over the ranks.
+    """
+    before = [0, *sum_over_ranks(ties.by_name()).cumsum(0).tolist()]
+    place = bisect_left(before, rest) - 1  # before[place] < rest <= before[place + 1]
+    rest -= before[place]
+    start, bits = 0, _INDEX_BITS
+    for smaller in _BLOCK_BITS:
+        counts_B = ties.by_block(place, Blocks(start, 1 << (bits - smaller), 1 << smaller))
+        up_to_B = sum_over_ranks(counts_B).cumsum(0)
+        step = int(torch.searchsorted(up_to_B, rest))  # the first with up_to >= rest
+        rest -= int(up_to_B[step - 1]) if step else 0
+        start, bits = start + (step << smaller), smaller
+    return Cut(names[place], start + 1)
+
+
+def behind_all(names: Sequence[str]) -> Cut:
+    """The cut where all tied entries are held."""
+    return Cut(names[-1], 1 << _INDEX_BITS)
