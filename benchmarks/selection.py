@@ -1,7 +1,7 @@
 """Which entries are held: the exact global threshold and the packed mask, against sorting's kin.
 
     python benchmarks/selection.py [--entries 1e6 1e7 1e8] [--repeats 5] [--ranks 2 4 8]
-                                   [--json FILE]
+                                   [--without torch.kthvalue] [--json FILE]
 
 Time: `choose_held` on float32 importance in spans of 2^20 entries, as the actor
 keeps it, against `torch.kthvalue`, `torch.topk` and `numpy.partition` on the same entries as one
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +55,12 @@ def alternatives(importance: Tensor) -> dict[str, Callable[[], object]]:
     return found
 
 
-def timed(kind: str, count: int, repeats: int) -> list[dict[str, object]]:
-    """One row an alternative."""
-    seconds = interleaved(alternatives(entries_of(kind, count)), repeats)
+def timed(
+    kind: str, count: int, repeats: int, without: Sequence[str] = ()
+) -> list[dict[str, object]]:
+    """One row an alternative, without some of them."""
+    calls = alternatives(entries_of(kind, count))
+    seconds = interleaved({n: call for n, call in calls.items() if n not in without}, repeats)
     fastest = min((name for name in seconds if name != "ours"), key=lambda n: min(seconds[n]))
     rows: list[dict[str, object]] = []
     for name, taken in seconds.items():
@@ -111,12 +114,13 @@ def main() -> None:
     parser.add_argument("--entries", type=float, nargs="+", default=[1e6, 1e7, 1e8])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--ranks", type=int, nargs="*", default=[2, 4, 8])
+    parser.add_argument("--without", nargs="*", default=[], help="alternatives to leave out")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rows: list[dict[str, object]] = []
     for count in map(int, arguments.entries):
         for kind in KINDS:
-            rows += timed(kind, count, arguments.repeats)
+            rows += timed(kind, count, arguments.repeats, arguments.without)
     exchanged = [over_ranks(kind, ranks) for ranks in arguments.ranks for kind in KINDS]
     table = Table("ranks", "kind", "entries a rank", "bytes exchanged a rank", "same as one rank")
     for row in exchanged:
