@@ -53,7 +53,7 @@ class ParameterHold:
             entries set aside (16).
         host, always: snapshot, 4 n bytes; history, 4 n (none if decay is 0); last mask, n / 8.
         host, with `moments=own`, from the first SFT step: exp_avg and exp_avg_sq, 8 n bytes.
-    Without an accelerator `mifo_ext.loops` do the work in 2 MiB a thread and, in `engage`, the
+    Without an accelerator `mifo_ext.loops` do the work in 4 MiB a thread and, in `engage`, the
     entries set aside; orders other than by importance take their keys, as above, for each thread.
     Host memory is page-locked where there is an accelerator, in pieces of one span, because
     torch's page-locked allocator rounds every piece up to a power of two.

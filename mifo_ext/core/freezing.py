@@ -1,8 +1,10 @@
 """Which entries of a model are held still: exactly so many, the same ones however it is sharded.
 
-The entries are never gathered nor sorted. Ranks exchange counts only, at most 48 KiB and 8 bytes a
-parameter, and then know the exact key at the threshold (`mifo_ext.core.kth_largest`). Entries tied
-with it are taken in the order of (parameter name, index in the unsharded parameter).
+The entries are never gathered, and only few are sorted, each on its rank. Ranks exchange counts
+only, at most 48 KiB and 8 bytes a parameter, and then know the exact key at the threshold
+(`mifo_ext.core.kth_largest`). Entries tied with it are taken in the order of (parameter name, index
+in the unsharded parameter). Most often one look at all entries is enough: the mask is written while
+they are counted, and completed close to the threshold.
 
 Dimensions:
     N  consecutive entries of one parameter, in the order of its flattened tensor
@@ -96,10 +98,6 @@ def choose_held(
 ) -> tuple[Selection, list[UInt8[Tensor, " P"]]]:
     """Find the `count` first entries of the whole model, exactly (MIFO, section 3.2).
 
-    Most often this looks at a sample of the entries and once at all of them: the mask is written
-    while those are counted that lie clearly above the threshold, and completed where they are
-    close to it.
-
     Args:
         chunks: this rank's chunks of stride 1, on one device, in any order.
         names: every parameter of the model, sorted, the same on all ranks.
@@ -112,8 +110,7 @@ def choose_held(
         passes: how the entries are gone through; changes no result.
 
     Returns:
-        The rule that says which entries are held, and each chunk's mask by it, packed, where the
-        chunk's weights lie.
+        The rule, and each chunk's mask by it, packed, where the chunk's weights lie.
 
     Raises:
         ValueError: on every rank alike, if an importance is not finite or negative (the parameter

@@ -189,7 +189,7 @@ class KeyedEntries(NamedTuple):
             ties = self._known(kth.key, found.from_key(kth.key)[0])
         else:
             by_chunk = self._ties_by_chunk(kth.key, found)
-            ties = SoughtTies(kth.key, by_chunk, self.chunks, self.names, self._keys, self.passes)
+            ties = SoughtTies(kth.key, by_chunk, self.chunks, self._keys, self.passes)
         return end_of(kth.rest, ties, names=self.names, sum_over_ranks=self.sum_over_ranks)
 
     def masks(self, found: Around) -> list[Tensor]:
@@ -221,7 +221,7 @@ class KeyedEntries(NamedTuple):
                 yield _Piece(number, entries, at + entries.start - chunk.start)
 
     def _known(self, key: int, placed_T: Int64[Tensor, " T"]) -> KnownTies:
-        return KnownTies(key, placed_T, self._starts, self.chunks, self.names)
+        return KnownTies(key, placed_T, self._starts, self.chunks)
 
     def _ties_by_chunk(self, key: int, found: Around) -> list[int]:
         """How many of this rank's keys are equal to `key`, by chunk."""

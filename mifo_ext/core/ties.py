@@ -67,28 +67,24 @@ class KnownTies(NamedTuple):
         placed: the key with each one's place in the packed mask, in order (T).
         starts: the place where each chunk begins, and where the last ends.
         chunks: this rank's chunks.
-        names: every parameter of the model, sorted.
     """
 
     key: int
     placed: Tensor
     starts: Sequence[int]
     chunks: Sequence[Chunk]
-    names: Sequence[str]
 
-    def by_name(self) -> Int64[Tensor, " M"]:
-        """How many each parameter has."""
-        by_chunk = self._before(torch.tensor(self.starts)).diff()
-        place = [bisect_left(self.names, chunk.name) for chunk in self.chunks]
-        counts_M = torch.zeros(len(self.names), dtype=torch.int64)
-        return counts_M.index_add_(0, torch.tensor(place, dtype=torch.int64), by_chunk)
+    def by_chunk(self) -> list[int]:
+        """How many each chunk has."""
+        counts: list[int] = self._before(torch.tensor(self.starts)).diff().tolist()
+        return counts
 
-    def by_block(self, place: int, blocks: Blocks) -> Int64[Tensor, " B"]:
-        """How many each block has of the parameter at this place among the names."""
+    def by_block(self, name: str, blocks: Blocks) -> Int64[Tensor, " B"]:
+        """How many of a parameter each block has."""
         edge_B = blocks.start + torch.arange(blocks.number + 1) * blocks.size
         counts_B = torch.zeros(blocks.number, dtype=torch.int64)
         for chunk, start in zip(self.chunks, self.starts, strict=False):
-            if chunk.name == self.names[place]:
+            if chunk.name == name:
                 inside_B = (edge_B - chunk.start).clamp(0, chunk.weight.numel())
                 counts_B += self._before(start + inside_B).diff()
         return counts_B
@@ -110,42 +106,37 @@ class SoughtTies(NamedTuple):
 
     Attributes:
         key: their key.
-        by_chunk: how many each chunk has.
+        counts: how many each chunk has.
         chunks: this rank's chunks.
-        names: every parameter of the model, sorted.
         keys: the keys of a chunk.
         passes: how the entries are gone through.
     """
 
     key: int
-    by_chunk: Sequence[int]
+    counts: list[int]
     chunks: Sequence[Chunk]
-    names: Sequence[str]
     keys: Callable[[Chunk], Tensor]
     passes: Passes
 
-    def by_name(self) -> Int64[Tensor, " M"]:
-        """How many each parameter has."""
-        counts_M = torch.zeros(len(self.names), dtype=torch.int64)
-        for chunk, ties in zip(self.chunks, self.by_chunk, strict=True):
-            counts_M[bisect_left(self.names, chunk.name)] += ties
-        return counts_M
+    def by_chunk(self) -> list[int]:
+        """How many each chunk has."""
+        return self.counts
 
-    def by_block(self, place: int, blocks: Blocks) -> Int64[Tensor, " B"]:
-        """How many each block has of the parameter at this place among the names."""
+    def by_block(self, name: str, blocks: Blocks) -> Int64[Tensor, " B"]:
+        """How many of a parameter each block has."""
 
         def count(piece: Chunk) -> Tensor:
             at, (_, number, size) = piece.start - blocks.start, blocks
             keys_N = self.keys(piece)
             return self.passes.ties_by_block(keys_N, self.key, at=at, size=size, blocks=number)
 
-        counts = self.passes.each(count, self._pieces(self.names[place], blocks))
+        counts = self.passes.each(count, self._pieces(name, blocks))
         return torch.stack([torch.zeros(blocks.number, dtype=torch.int64), *counts]).sum(0)
 
     def _pieces(self, name: str, blocks: Blocks) -> Iterator[Chunk]:
         """What lies in the blocks, of chunks that have ties."""
         end = blocks.start + blocks.number * blocks.size
-        for chunk, ties in zip(self.chunks, self.by_chunk, strict=True):
+        for chunk, ties in zip(self.chunks, self.counts, strict=True):
             first = max(blocks.start - chunk.start, 0)
             last = min(end - chunk.start, chunk.weight.numel())
             if ties and chunk.name == name and first < last:
@@ -164,12 +155,15 @@ def end_of(rest: int, ties: Ties, *, names: Sequence[str], sum_over_ranks: SumOv
         names: every parameter of the model, sorted.
         sum_over_ranks: adds int64 counts over the ranks.
     """
-    before = [0, *sum_over_ranks(ties.by_name()).cumsum(0).tolist()]
+    by_name_M = torch.zeros(len(names), dtype=torch.int64)
+    for chunk, count in zip(ties.chunks, ties.by_chunk(), strict=True):
+        by_name_M[bisect_left(names, chunk.name)] += count
+    before = [0, *sum_over_ranks(by_name_M).cumsum(0).tolist()]
     place = bisect_left(before, rest) - 1  # before[place] < rest <= before[place + 1]
     rest -= before[place]
     start, bits = 0, _INDEX_BITS
     for smaller in _BLOCK_BITS:
-        counts_B = ties.by_block(place, Blocks(start, 1 << (bits - smaller), 1 << smaller))
+        counts_B = ties.by_block(names[place], Blocks(start, 1 << (bits - smaller), 1 << smaller))
         up_to_B = sum_over_ranks(counts_B).cumsum(0)
         step = int(torch.searchsorted(up_to_B, rest))  # the first with up_to >= rest
         rest -= int(up_to_B[step - 1]) if step else 0

@@ -30,6 +30,7 @@ from tests.support.held_entries import (
     pieces,
 )
 
+PLACES = "mifo_ext.core.keyed_entries.PLACES"
 BAND = "mifo_ext.core.keyed_entries.KeyedEntries.likely_band"
 
 
@@ -62,6 +63,19 @@ def test_no_more_keys_are_set_aside_than_there_is_room_for(band: Band, rooms: li
     assert seen[: len(rooms)] == rooms
     assert found.inside == 40
     assert found.aside is None
+
+
+def test_a_rank_with_more_places_than_a_key_can_carry_sets_nothing_aside() -> None:
+    importance = torch.arange(1, 41, dtype=torch.float32)
+    chunks = [Chunk("a", 0, importance, importance)]
+    for places, known in ((40, False), (41, True)):
+        with small(stride=7, set_aside=40), mock.patch(PLACES, places):
+            entries = KeyedEntries(
+                chunks, ["a"], RANKINGS["moved_most"], 0, lambda counts: counts, TORCH
+            )
+            assert (entries.count_around(Band(1, LARGEST)).aside is not None) == known
+            selection = choose(chunks, names=["a"], total=40, count=9)
+        assert held_by(selection, chunks) == {("a", index) for index in range(31, 40)}
 
 
 def test_of_keys_that_come_at_once_those_have_room_that_come_first() -> None:

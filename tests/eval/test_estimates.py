@@ -289,7 +289,6 @@ def test_holm_by_hand() -> None:
 @given(st.lists(st.floats(0, 1), max_size=8))
 def test_holm_never_lowers_a_p_nor_changes_their_order(ps: list[float]) -> None:
     corrected = holm(ps)
-
     assert all(p <= own <= 1 for p, own in zip(ps, corrected, strict=True))
     by_p = [own for _, own in sorted(zip(ps, corrected, strict=True))]
     assert by_p == sorted(by_p)
