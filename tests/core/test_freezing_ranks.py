@@ -118,11 +118,13 @@ def test_a_band_that_misses_the_threshold_costs_time_only(
 
 
 def test_ties_run_out_in_the_second_chunk_of_a_parameter() -> None:
-    # Set aside, every tie is found again by its place in the mask: 0, 8 and 12 here.
-    first, second = torch.tensor([1.0, 0, 0, 0, 0]), torch.tensor([1.0, 0, 0, 0, 1, 0, 1])
+    # Set aside, every tie is found again by its place in the mask: 0, 8, 12, 13, and 17 for "b".
+    first, second = torch.tensor([1.0, 0, 0, 0, 0]), torch.tensor([1.0, 0, 0, 0, 1, 1])
+    other = torch.tensor([0.0, 1.0])
     chunks = [Chunk("a", 0, first, first), Chunk("a", 5, second, second)]
+    chunks.append(Chunk("b", 0, other, other))
     with mock.patch(BAND, return_value=Band(1, LARGEST)):
-        selection = choose(chunks, names=["a"], total=12, count=3)
+        selection = choose(chunks, names=["a", "b"], total=13, count=3)
     assert (selection.held, selection.cut_index) == (3, 10)
     assert held_by(selection, chunks) == {("a", 0), ("a", 5), ("a", 9)}
 

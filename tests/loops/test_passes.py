@@ -155,6 +155,14 @@ def test_keys_that_are_negative_lie_below_every_band() -> None:
     assert int(torch.tensor(math.inf).view(torch.int32)) == INFINITY_BITS
 
 
+@BOTH
+def test_the_last_place_of_all_has_its_bit(passes: Passes) -> None:
+    packed = torch.zeros(PLACES // 8, dtype=torch.uint8)  # Pages that nobody writes take no memory.
+    place = torch.tensor([(1 << 31) + 3, PLACES - 1])
+    passes.set_bits(packed, placed(torch.tensor([LARGEST, LARGEST], dtype=torch.int32), place))
+    assert (packed[1 << 28].item(), packed[-1].item(), packed[0].item()) == (8, 128, 0)
+
+
 @settings(deadline=None)
 @given(count=lengths, seed=seeds, at=st.integers(0, 3000), size=st.sampled_from([1, 8, 32, 4096]))
 def test_ties_are_counted_by_the_block_they_lie_in(
