@@ -102,16 +102,16 @@ def decoder_like(entries: int, device: torch.device) -> nn.Module:
     """Matrices and norms of a decoder's shapes, so many entries in all, with gradients."""
     width = 1024
     module = nn.Module()
-    draw = torch.Generator().manual_seed(0)
+    draw = torch.Generator(device).manual_seed(0)
     shapes = [(4 * width, width), (width, width), (width,)]
     left, number = entries, 0
     while left > 0:
         shape = shapes[number % len(shapes)]
         if torch.Size(shape).numel() > left:
             shape = (left,)
-        weight = torch.empty(shape).normal_(0, 0.02, generator=draw)
-        parameter = nn.Parameter(weight.to(device))
-        parameter.grad = torch.empty(shape).normal_(0, 1e-3, generator=draw).to(device)
+        parameter = nn.Parameter(torch.empty(shape, device=device))
+        parameter.data.normal_(0, 0.02, generator=draw)
+        parameter.grad = torch.empty(shape, device=device).normal_(0, 1e-3, generator=draw)
         module.register_parameter(f"w{number}", parameter)
         left, number = left - parameter.numel(), number + 1
     return module

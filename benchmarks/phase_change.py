@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measure import decoder_like, device, interleaved, ratio, show
+from measure import decoder_like, device, interleaved, peak_rise_bytes, ratio, show
 from rich.table import Table
 
 from mifo_ext.adapters.hold import ParameterHold
@@ -61,8 +61,10 @@ def measured(entries: int, repeats: int, on: torch.device) -> list[dict[str, obj
 
         timed["copying snapshot and history once"] = copy_once
     seconds = interleaved(timed, repeats, prepare=move)
+    memory = device_memory(hold, move, entries) if on.type != "cpu" else {}
     return [
-        {
+        memory
+        | {
             "entries": entries,
             "device": on.type,
             "name": name,
@@ -71,6 +73,22 @@ def measured(entries: int, repeats: int, on: torch.device) -> list[dict[str, obj
         }
         for name, taken in seconds.items()
     ]
+
+
+def device_memory(
+    hold: ParameterHold, move: Callable[[], object], entries: int
+) -> dict[str, float]:
+    """What the hold takes of a device: bits an entry while SFT lasts, MiB for a moment beside."""
+    move()
+    before = torch.accelerator.memory_allocated()
+    rise = peak_rise_bytes(hold.engage)
+    stays = torch.accelerator.memory_allocated() - before
+    step = peak_rise_bytes(lambda: hold.step(lr=1e-6))
+    hold.release()
+    return {
+        "resident_bits_an_entry": 8 * stays / entries,
+        "transient_mib": max(rise - stays, step) / 2**20,
+    }
 
 
 def main() -> None:
@@ -95,7 +113,16 @@ def main() -> None:
             f"{seconds / count * 1e9:.2f}",
             f"{row['phase_change_over_it']:.2f}",
         )
-    show("phase_change", [table], rows, file=arguments.json)
+    tables = [table]
+    if "transient_mib" in rows[0]:
+        tables.append(Table("entries", "bits an entry stay", "MiB for a moment"))
+        for row in (row for row in rows if row["name"] == "phase change"):
+            tables[1].add_row(
+                f"{row['entries']:.0e}",
+                f"{row['resident_bits_an_entry']:.2f}",
+                f"{row['transient_mib']:.0f}",
+            )
+    show("phase_change", tables, rows, file=arguments.json)
 
 
 if __name__ == "__main__":
