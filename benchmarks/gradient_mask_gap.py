@@ -133,7 +133,7 @@ def choose(start_N: Tensor, end_N: Tensor, history_N: Tensor) -> tuple[Tensor, T
     importance_N = decayed_importance(end_N - start_N, history_N, decay=DECAY)
     chunk = Chunk("policy", 0, importance_N, end_N)
     count = held_count(FRACTION, end_N.numel())
-    _, (packed_P,) = choose_held([chunk], names=["policy"], total=end_N.numel(), count=count)
+    _, packed_P = choose_held([chunk], names=["policy"], total=end_N.numel(), count=count)
     held_N = unpack_bits(packed_P, end_N.numel())
     return held_N, importance_N * held_N
 

@@ -35,7 +35,7 @@ MEMORY_FIGHTERS_LIMIT = 3e8
 """topk makes pairs of value and index, 16 bytes an entry and more: left out above this."""
 
 
-def ours(importance: Tensor) -> list[Tensor]:
+def ours(importance: Tensor) -> Tensor:
     """Half of the entries, chosen and packed."""
     chunks = [Chunk("w", i * SPAN, part, part) for i, part in enumerate(importance.split(SPAN))]
     count = importance.numel() // 2

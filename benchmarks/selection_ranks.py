@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from selection_entries import entries_of
 from torch import Tensor
 
-from mifo_ext.core.freezing import choose_held
+from mifo_ext.core.freezing import choose_held, masks_of
 from mifo_ext.core.importance import Chunk
 from mifo_ext.core.packed_bits import unpack_bits
 
@@ -57,11 +57,12 @@ def _choose(chunks: list[Chunk], sum_over_ranks: object) -> tuple[list[Tensor], 
         total: Tensor = sum_over_ranks(counts)  # type: ignore[operator]
         return total
 
-    _, masks = choose_held(
+    _, packed_P = choose_held(
         chunks, names=NAMES, total=ENTRIES, count=ENTRIES // 2, sum_over_ranks=counted
     )
-    pairs = zip(masks, chunks, strict=True)
-    return [unpack_bits(packed, chunk.weight.numel()) for packed, chunk in pairs], sent
+    lengths = [chunk.weight.numel() for chunk in chunks]
+    pairs = zip(masks_of(packed_P, lengths), lengths, strict=True)
+    return [unpack_bits(mask_P, length) for mask_P, length in pairs], sent
 
 
 def _on_rank(rank: int, ranks: int, kind: str, folder: str) -> None:

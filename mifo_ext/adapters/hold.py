@@ -20,20 +20,29 @@ from mifo_ext.adapters.hold_settings import (
 )
 from mifo_ext.adapters.hold_sft import SftMoments, sft_moments
 from mifo_ext.adapters.hold_state import HostMemory, check_identity, identity
-from mifo_ext.adapters.shards import Layout, Part, passes_where
+from mifo_ext.adapters.hold_step import HeldStep
+from mifo_ext.adapters.host_link import HostLink, passes_where
+from mifo_ext.adapters.shards import SPAN, Layout, Part
 from mifo_ext.core.freezing import Selection, choose_held, held_count
 from mifo_ext.core.importance import Chunk
+from mifo_ext.core.kth_largest import sample_stride
 from mifo_ext.core.masked_adamw import clip_scale
 from mifo_ext.core.passes import Passes
 from mifo_ext.settings import HoldSettings
 
 
-class _Entries(NamedTuple):
-    """A part that has a gradient."""
+class Weighed(NamedTuple):
+    """What is known of a phase before anything is chosen.
 
-    part: Part
-    value: Tensor
-    gradient: Tensor
+    Attributes:
+        moved: entries that the phase changed.
+        update_norm: Euclidean norm of the change.
+        sampled: every `sample_stride`-th of this rank's entries, with their importance.
+    """
+
+    moved: int
+    update_norm: float
+    sampled: list[Chunk]
 
 
 class ParameterHold:
@@ -83,8 +92,8 @@ class ParameterHold:
         self.layout = Layout(module)
         self._moments: SftMoments = sft_moments(self.layout, sft, rl_optimizer)
         self._host = HostMemory(self.layout)
-        # In device memory, packed, one tensor a span.
-        self._mask: list[Tensor] | None = None
+        # In device memory, all spans' masks.
+        self._packed: Tensor | None = None
         self._engaged = False
 
     @property
@@ -130,14 +139,13 @@ class ParameterHold:
         values = self.layout.values()
         passes = passes_where(values)
         # Importance takes the snapshot's place span by span, so it costs no memory of its own.
-        moved, update_norm = self._weigh(values, self._host.snapshot, passes)
+        weighed = self._weigh(values, self._host.snapshot, passes)
         chunks = self._chunks(values, self._host.snapshot)
         held, threshold, jaccard = 0, None, None
         if self.settings.entries != "none":
-            selection, self._mask = self._choose(chunks, passes)
+            selection, self._packed = self._choose(chunks, weighed.sampled, passes)
             held, threshold = selection.held, selection.threshold
-            jaccard = self._host.overlap(self._mask, passes)
-            self._host.mask = [packed.cpu() for packed in self._mask]
+            jaccard = self._host.take_mask(self._packed, passes)
         self._host.end_phase(carry=self._carries_history)
         self._engaged = True
         self.layout.wait()
@@ -146,9 +154,9 @@ class ParameterHold:
             held_fraction=held / self.layout.entries,
             threshold=threshold,
             jaccard=jaccard,
-            moved=moved,
+            moved=weighed.moved,
             entries=self.layout.entries,
-            update_norm=update_norm,
+            update_norm=weighed.update_norm,
             seconds=time.perf_counter() - started,
         )
 
@@ -171,24 +179,14 @@ class ParameterHold:
         if not self._engaged and self.settings.entries != "none":
             raise RuntimeError("The hold must be engaged for an SFT step: call engage() first.")
         started = time.perf_counter()
-        gradients, values = self.layout.gradients(), self.layout.values()
-        passes = passes_where(values)
-        entries = [
-            _Entries(part, part.of(values), gradient[part.inside])
-            for part in self.layout.parts(passes.piece)
-            if (gradient := gradients[part.span]) is not None
-        ]
-
-        def norms(entry: _Entries) -> Tensor:
-            return passes.squared_norms(entry.gradient.float(), self._held(entry.part))
-
-        live, held = self.layout.sum_pairs(passes.each(norms, entries))
+        passes = passes_where(self.layout.values())
+        step = HeldStep(
+            self.layout, passes, self._packed, self._moments, self.sft, self.settings.mode
+        )
+        live, held = step.squared_norms()
         applied = live + held < float("inf")  # False for NaN, too.
         scale = clip_scale(live**0.5, self.sft.clip_norm) if applied else 1.0
-        update_norm = 0.0
-        if applied:
-            self._moments.begin(gradients)
-            update_norm = self._update(entries, passes, lr=lr, scale=scale)
+        update_norm = math.sqrt(step.update(lr=lr, scale=scale)) if applied else 0.0
         self.layout.wait()
         return StepReport(
             applied=applied,
@@ -201,11 +199,11 @@ class ParameterHold:
 
     def release(self) -> None:
         """End the SFT phase: every entry is free again, and the mask's device memory, too."""
-        self._mask, self._engaged = None, False
+        self._packed, self._engaged = None, False
 
     def device_tensors(self) -> list[Tensor]:
         """What the hold keeps on the device between calls: the packed mask while engaged."""
-        return [] if self._mask is None else list(self._mask)
+        return [] if self._packed is None else [self._packed]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on, for this rank: tensors and plain values only.
@@ -238,26 +236,34 @@ class ParameterHold:
         self._host.load(state["host"], self.layout.values())
         self._moments.load(state["sft"])
 
-    def _weigh(
-        self, values: list[Tensor], snapshot: list[Tensor], passes: Passes
-    ) -> tuple[int, float]:
-        """Turn the snapshot into importance, where it lies."""
+    def _weigh(self, values: list[Tensor], snapshot: list[Tensor], passes: Passes) -> Weighed:
+        """Turn the snapshot into importance, where it lies; and keep a sample of it."""
+        carried = self._host.carried()
+        link = HostLink(self.layout.device, SPAN)
+        stride = sample_stride(self.layout.entries)
 
-        def weigh(part: Part) -> Tensor:
-            end_N, kept_N = part.of(values), part.of(snapshot)
-            importance_N = kept_N.to(end_N.device, non_blocking=True)
-            carried = self._host.carried_to(end_N.device, part)
-            totals = passes.weigh_(importance_N, end_N, *carried, decay=self.settings.decay)
-            kept_N.copy_(importance_N, non_blocking=True)
-            return totals
+        def weigh(part: Part) -> tuple[Tensor, Chunk]:
+            end_N, home_N = part.of(values), part.of(snapshot)
+            before = [] if carried is None else [part.of(carried[0]), part.of_mask(carried[1])]
+            importance_N, *before = link.bring(home_N, *before)
+            history_N, carried_P = before or (None, None)
+            totals = passes.weigh_(
+                importance_N, end_N, history_N, carried_P, decay=self.settings.decay
+            )
+            link.put_back((home_N, importance_N))
+            span = self.layout.spans[part.span]
+            chunk = Chunk(span.name, span.start + part.inside.start, importance_N, end_N)
+            sampled = chunk.every(stride)
+            return totals, sampled._replace(importance=sampled.importance.clone())
 
-        totals = passes.each(weigh, self.layout.parts(passes.piece))
-        # What samples host memory next does so on the host.
+        done = passes.each(weigh, self.layout.parts(passes.piece))
         self.layout.wait()
-        changed, squared = self.layout.sum_pairs(totals)
-        return int(changed), squared**0.5
+        changed, squared = self.layout.sum_pairs([totals for totals, _ in done])
+        return Weighed(int(changed), squared**0.5, [sampled for _, sampled in done])
 
-    def _choose(self, chunks: list[Chunk], passes: Passes) -> tuple[Selection, list[Tensor]]:
+    def _choose(
+        self, chunks: list[Chunk], sampled: list[Chunk], passes: Passes
+    ) -> tuple[Selection, Tensor]:
         return choose_held(
             chunks,
             names=self.layout.names,
@@ -267,31 +273,9 @@ class ParameterHold:
             seed=self.settings.seed,
             sum_over_ranks=self.layout.sum_over_ranks,
             passes=passes,
+            sampled=sampled,
         )
 
     def _chunks(self, values: list[Tensor], importance: list[Tensor]) -> list[Chunk]:
         spans = zip(self.layout.spans, importance, values, strict=True)
         return [Chunk(span.name, span.start, kept_N, value_N) for span, kept_N, value_N in spans]
-
-    def _held(self, part: Part) -> Tensor | None:
-        """A part's mask, packed."""
-        return None if self._mask is None else part.of_mask(self._mask)
-
-    def _update(self, entries: list[_Entries], passes: Passes, *, lr: float, scale: float) -> float:
-        def update(entry: _Entries) -> Tensor:
-            moments = self._moments.on_device(entry.part, entry.value.device)
-            change = passes.masked_adamw_(
-                entry.value,
-                entry.gradient.float(),
-                moments,
-                held=self._held(entry.part),
-                step=self._moments.step(entry.part.span),
-                lr=lr,
-                settings=self.sft.adamw,
-                gradient_scale=scale,
-                mode=self.settings.mode,
-            )
-            self._moments.put_back(entry.part, moments)
-            return torch.stack([change, torch.zeros_like(change)])
-
-        return math.sqrt(self.layout.sum_pairs(passes.each(update, entries))[0])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
-from mifo_ext.adapters.shards import Layout, Part
+from mifo_ext.adapters.shards import Layout, Part, flat
 from mifo_ext.core.adamw import Moments
 
 
@@ -21,11 +21,14 @@ class SftMoments(Protocol):
     def step(self, i: int) -> int:
         """The number of the update under way for span i, from 1."""
 
-    def on_device(self, part: Part, device: torch.device) -> Moments:
-        """A part's moments on the device, to be updated in place."""
+    def of(self, part: Part) -> Moments:
+        """A part's moments where they lie, to be updated in place."""
 
-    def put_back(self, part: Part, moments: Moments) -> None:
-        """Keep what `on_device` gave and the update changed."""
+    def beside(self, parameters: list[nn.Parameter]) -> list[Moments] | None:
+        """Each parameter's moments, flat, if they lie where the parameters do; else None."""
+
+    def steps(self, parameters: list[nn.Parameter]) -> list[int]:
+        """The number of the update under way for each parameter, from 1; see `beside`."""
 
     def state(self) -> dict[str, Any]:
         """What must be saved: tensors and plain values."""
@@ -72,23 +75,18 @@ class OwnMoments:
         """The number of the update under way for span i, from 1."""
         return self._steps[self._layout.spans[i].name]
 
-    def on_device(self, part: Part, device: torch.device) -> Moments:
-        """Bring a part's moments to the device."""
+    def of(self, part: Part) -> Moments:
+        """A part's moments, in host memory."""
         assert self._exp_avg is not None
         assert self._exp_avg_sq is not None
-        return Moments(
-            part.of(self._exp_avg).to(device, non_blocking=True),
-            part.of(self._exp_avg_sq).to(device, non_blocking=True),
-        )
+        return Moments(part.of(self._exp_avg), part.of(self._exp_avg_sq))
 
-    def put_back(self, part: Part, moments: Moments) -> None:
-        """Copy them back; without an accelerator they never left."""
-        if moments.exp_avg.device.type == "cpu":
-            return
-        assert self._exp_avg is not None
-        assert self._exp_avg_sq is not None
-        part.of(self._exp_avg).copy_(moments.exp_avg, non_blocking=True)
-        part.of(self._exp_avg_sq).copy_(moments.exp_avg_sq, non_blocking=True)
+    def beside(self, parameters: list[nn.Parameter]) -> list[Moments] | None:
+        """None: they come span by span."""
+
+    def steps(self, parameters: list[nn.Parameter]) -> list[int]:
+        """Not asked for: `step` knows each span's."""
+        raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
         """Moments and counters; no moments before the first update."""
@@ -116,7 +114,7 @@ class SharedMoments:
     def __init__(self, layout: Layout, optimizer: torch.optim.Optimizer) -> None:
         self._layout = layout
         self._optimizer = optimizer
-        self._moments: list[Moments] = []
+        self._moments: dict[nn.Parameter, Moments] = {}
 
     def begin(self, gradients: list[Tensor | None]) -> None:
         """Find the moments where they are now, and count this update."""
@@ -127,14 +125,7 @@ class SharedMoments:
                 f"RL's moments must exist to be shared, but `{missing[0]}` has none. "
                 "Take an RL step with AdamW first, or set moments=own."
             )
-        self._moments = [
-            Moments(first, second)
-            for first, second in zip(
-                self._layout.optimizer_state(self._optimizer, "exp_avg"),
-                self._layout.optimizer_state(self._optimizer, "exp_avg_sq"),
-                strict=True,
-            )
-        ]
+        self._moments = {p: self._of(p) for p in self._layout.parameters}
         counted = zip(spans, gradients, strict=True)
         for parameter in {s.parameter for s, gradient in counted if gradient is not None}:
             self._optimizer.state[parameter]["step"] += 1
@@ -143,13 +134,24 @@ class SharedMoments:
         """The number of the update under way for span i, RL's updates included."""
         return int(self._optimizer.state[self._layout.spans[i].parameter]["step"])
 
-    def on_device(self, part: Part, device: torch.device) -> Moments:
-        """A part's moments, on the device already."""
-        moments = self._moments[part.span]
-        return Moments(moments.exp_avg[part.inside], moments.exp_avg_sq[part.inside])
+    def of(self, part: Part) -> Moments:
+        """A part's moments, in RL's optimizer."""
+        span = self._layout.spans[part.span]
+        inside = slice(span.offset + part.inside.start, span.offset + part.inside.stop)
+        inside = slice(inside.start, min(inside.stop, span.offset + span.length))
+        return Moments(*(moment[inside] for moment in self._moments[span.parameter]))
 
-    def put_back(self, part: Part, moments: Moments) -> None:
-        """Nothing to do: they were updated where they are."""
+    def beside(self, parameters: list[nn.Parameter]) -> list[Moments] | None:
+        """Each parameter's."""
+        return [self._moments[parameter] for parameter in parameters]
+
+    def steps(self, parameters: list[nn.Parameter]) -> list[int]:
+        """The number of the update under way for each, RL's updates included."""
+        return [int(self._optimizer.state[parameter]["step"]) for parameter in parameters]
+
+    def _of(self, parameter: nn.Parameter) -> Moments:
+        state = self._optimizer.state[parameter]
+        return Moments(flat(state["exp_avg"]), flat(state["exp_avg_sq"]))
 
     def state(self) -> dict[str, Any]:
         """Nothing: RL's optimizer saves them."""

@@ -13,11 +13,15 @@ import torch
 from torch import Tensor
 
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
-from mifo_ext.adapters.shards import Layout, Part
+from mifo_ext.adapters.shards import Layout
 from mifo_ext.core.differences import difference, undo_difference
 from mifo_ext.core.packed_bits import unpack_bits
 from mifo_ext.core.passes import Passes
 from mifo_ext.settings import HoldSettings
+
+_AT_ONCE = 1 << 22
+"""Bytes of a mask that are compared at once."""
+_NO_BITS = torch.empty(0, dtype=torch.uint8)
 
 
 class HostMemory:
@@ -27,7 +31,7 @@ class HostMemory:
         snapshot: weights when the RL phase began; None when none is under way.
         history: importance at the end of the last phase, of which entries of the last mask are
             carried over (`carried_to`); None at first.
-        mask: the last mask, packed; None at first.
+        mask: the last mask of all spans, packed; None at first.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -35,7 +39,7 @@ class HostMemory:
         self._spare: list[Tensor] | None = None
         self.snapshot: list[Tensor] | None = None
         self.history: list[Tensor] | None = None
-        self.mask: list[Tensor] | None = None
+        self.mask: Tensor | None = None
 
     def remember(self, values: list[Tensor]) -> None:
         """Copy the weights into the snapshot."""
@@ -51,35 +55,34 @@ class HostMemory:
             self.snapshot, self.history = self.history, self.snapshot
         self._spare, self.snapshot = self.snapshot, None
 
-    def carried_to(
-        self, device: torch.device, part: Part
-    ) -> tuple[Tensor, Tensor] | tuple[None, None]:
-        """A part's importance at the end of the last phase, and which of it is carried over.
+    def carried(self) -> tuple[list[Tensor], list[Tensor]] | None:
+        """Each span's importance at the end of the last phase, and which of it is carried over.
 
-        The latter is the last mask, packed.
+        The latter is the last mask, packed. None when there is nothing to carry over.
         """
         if self.history is None or self.mask is None:
-            return None, None
-        history_N, carried_P = part.of(self.history), part.of_mask(self.mask)
-        return (
-            history_N.to(device, non_blocking=True),
-            carried_P.to(device, non_blocking=True),
-        )
-
-    def overlap(self, mask: list[Tensor], passes: Passes) -> float | None:
-        """Intersection over union of a mask with the last one, over all ranks.
-
-        None when there is no last mask, or when both are empty.
-        """
-        if self.mask is None:
             return None
-        both_and_either = passes.each(
-            lambda pair: passes.overlap(pair[0], pair[1].to(pair[0].device)),
-            zip(mask, self.mask, strict=True),
-        )
-        counts = [torch.tensor(pair, dtype=torch.float64) for pair in both_and_either]
-        both, either = self._layout.sum_pairs(counts)
-        return both / either if either else None
+        return self.history, self._layout.masks(self.mask)
+
+    def take_mask(self, packed_P: Tensor, passes: Passes) -> float | None:
+        """Keep a new mask in the place of the last one, on which it must not depend any more.
+
+        Returns:
+            Intersection over union of both, over all ranks; None when there was none, or when both
+            are empty.
+        """
+        last, jaccard = self.mask, None
+        if last is not None:
+            pairs = zip(packed_P.split(_AT_ONCE), last.split(_AT_ONCE), strict=True)
+            counts = passes.each(
+                lambda pair: passes.overlap(pair[0], pair[1].to(pair[0].device, non_blocking=True)),
+                pairs,
+            )
+            both, either = self._layout.sum_pairs([pair.double() for pair in counts])
+            jaccard = both / either if either else None
+        self.mask = self._layout.host_mask() if last is None else last
+        self.mask.copy_(packed_P, non_blocking=True)
+        return jaccard
 
     def state(self, values: list[Tensor]) -> dict[str, Any]:
         """What must be kept: no more of the snapshot than its difference from the weights.
@@ -90,16 +93,17 @@ class HostMemory:
             values: the weights now, which verl's part of the checkpoint has.
         """
         snapshot, history = None, None
+        masks = None if self.mask is None else self._layout.masks(self.mask)
         if self.snapshot is not None:
             spans = zip(self.snapshot, values, strict=True)
             snapshot = [difference(kept_N, value_N.cpu()) for kept_N, value_N in spans]
-        if self.history is not None and self.mask is not None:
+        if self.history is not None and masks is not None:
             history = [
                 values_N[unpack_bits(packed, values_N.numel())]
-                for values_N, packed in zip(self.history, self.mask, strict=True)
+                for values_N, packed in zip(self.history, masks, strict=True)
             ]
         checksum = [_sum_of_bits(value_N) for value_N in values]
-        return {"snapshot": snapshot, "weights": checksum, "history": history, "mask": self.mask}
+        return {"snapshot": snapshot, "weights": checksum, "history": history, "mask": masks}
 
     def load(self, state: dict[str, Any], values: list[Tensor]) -> None:
         """Take up what `state` gave.
@@ -124,11 +128,13 @@ class HostMemory:
             self.snapshot = self._layout.host_buffers()
             for kept_N, parts, value_N in zip(self.snapshot, snapshot, values, strict=True):
                 kept_N.copy_(undo_difference(parts, value_N.cpu()))
-        self.mask = None if mask is None else [packed.clone() for packed in mask]
+        self.mask = None
+        if mask is not None:
+            self.mask = self._layout.host_mask().copy_(torch.cat([*mask, _NO_BITS]))
         self.history = None
-        if history is not None and self.mask is not None:
+        if history is not None and mask is not None:
             self.history = self._layout.host_buffers(zero=True)
-            for whole_N, held, packed in zip(self.history, history, self.mask, strict=True):
+            for whole_N, held, packed in zip(self.history, history, mask, strict=True):
                 whole_N[unpack_bits(packed, whole_N.numel())] = held
 
 

@@ -12,6 +12,7 @@ parameter lies in it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.distributed.tensor import DTensor, Shard
 
-from mifo_ext.core.passes import TORCH, Passes
+from mifo_ext.core.freezing import masks_of
+from mifo_ext.core.pieces import Pieces
 
 SPAN = 1 << 20
 """Entries handled at once, 4 MiB in float32; a multiple of 8, so that masks fill whole bytes."""
@@ -86,6 +88,8 @@ class Layout:
         names: every trainable parameter of the unsharded model, sorted.
         entries: number of trainable entries of the unsharded model; FSDP's padding is none.
         group: ranks that share the model's entries; None if this rank holds them all.
+        parameters: the Parameter objects that the spans lie in, each once.
+        pieces: where the spans lie in `parameters`, and in a mask of all of them.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -98,6 +102,13 @@ class Layout:
         self.names = [whole.name for whole in wholes]
         self.entries = sum(whole.entries for whole in wholes)
         self.spans = [span for whole in wholes for span in _cut(whole)]
+        numbers: dict[nn.Parameter, int] = {}
+        tensor = [numbers.setdefault(span.parameter, len(numbers)) for span in self.spans]
+        self.parameters = list(numbers)
+        lengths = [span.length for span in self.spans]
+        places = accumulate((-(-length // 8) * 8 for length in lengths), initial=0)
+        first = [span.offset for span in self.spans]
+        self.pieces = Pieces(*map(_int64, (tensor, first, lengths, [*places][:-1])))
 
     @property
     def ranks(self) -> int:
@@ -117,28 +128,46 @@ class Layout:
             for first in range(0, span.length, size)
         ]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the entries are now."""
+        return flat(self.parameters[0]).device if self.parameters else torch.device("cpu")
+
     def values(self) -> list[Tensor]:
         """Each span's entries, as views of where they are now."""
-        return self._views({id(s.parameter): _local(s.parameter) for s in self.spans})
+        return self.views([flat(parameter) for parameter in self.parameters])
+
+    def with_gradient(self) -> tuple[list[nn.Parameter], list[Tensor], list[Tensor], Pieces]:
+        """The parameters that have a gradient, their entries and gradients, flat, and the spans."""
+        have = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        number = torch.full((len(self.parameters),), -1)
+        number[have] = torch.arange(len(have))
+        tensor = number[self.pieces.tensor]
+        kept = tensor >= 0
+        pieces = Pieces(tensor[kept], *(row[kept] for row in self.pieces[1:]))
+        parameters = [self.parameters[i] for i in have]
+        values = [flat(parameter) for parameter in parameters]
+        gradients = [flat(p.grad) for p in parameters if p.grad is not None]
+        return parameters, values, gradients, pieces
 
     def gradients(self) -> list[Tensor | None]:
         """Each span's gradient, as a view; None where the parameter has none."""
-        grads: dict[int, Tensor] = {}
-        for span in self.spans:
-            if span.parameter.grad is not None:
-                grads[id(span.parameter)] = _local(span.parameter.grad)
+        grads = [None if p.grad is None else flat(p.grad) for p in self.parameters]
         return [
-            grads[id(s.parameter)][s.offset : s.offset + s.length]
-            if id(s.parameter) in grads
-            else None
-            for s in self.spans
+            None if (grad := grads[i]) is None else grad[s.offset : s.offset + s.length]
+            for s, i in zip(self.spans, self.pieces.tensor.tolist(), strict=True)
         ]
 
-    def optimizer_state(self, optimizer: torch.optim.Optimizer, key: str) -> list[Tensor]:
-        """Each span's entries of a tensor in the optimizer's state, as views."""
-        return self._views(
-            {id(s.parameter): _local(optimizer.state[s.parameter][key]) for s in self.spans}
-        )
+    def views(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Each span's entries of flat tensors, one for each of `parameters`."""
+        return [
+            tensors[i][s.offset : s.offset + s.length]
+            for s, i in zip(self.spans, self.pieces.tensor.tolist(), strict=True)
+        ]
+
+    def masks(self, packed_P: Tensor) -> list[Tensor]:
+        """Each span's mask, as a view of the packed mask of all."""
+        return masks_of(packed_P, self.pieces.length.tolist())
 
     def sum_over_ranks(self, counts: Tensor) -> Tensor:
         """Add up a tensor over the ranks that share the model; it comes back on its device."""
@@ -153,6 +182,12 @@ class Layout:
         pin = torch.accelerator.is_available()
         make = torch.zeros if zero else torch.empty
         return [make(s.length, dtype=torch.float32, pin_memory=pin) for s in self.spans]
+
+    def host_mask(self) -> Tensor:
+        """Host memory for the packed mask of all spans."""
+        pin = torch.accelerator.is_available()
+        bytes_ = int((-(-self.pieces.length // 8)).sum())
+        return torch.empty(bytes_, dtype=torch.uint8, pin_memory=pin)
 
     def host_copy(self, values: list[Tensor]) -> list[Tensor]:
         """A copy of values that are given for every span, in `host_buffers`."""
@@ -174,17 +209,9 @@ class Layout:
         first, second = self.sum_over_ranks(total).tolist()
         return first, second
 
-    def _views(self, local: dict[int, Tensor]) -> list[Tensor]:
-        return [local[id(s.parameter)][s.offset : s.offset + s.length] for s in self.spans]
 
-
-def passes_where(values: list[Tensor]) -> Passes:
-    """How entries are gone through where these are."""
-    if values and values[0].device.type != "cpu":
-        return TORCH
-    from mifo_ext.loops import LOOPS  # Where there is an accelerator, no compiler is needed.
-
-    return LOOPS
+def _int64(numbers: list[int]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.int64)
 
 
 def _cut(whole: _Whole) -> Iterator[Span]:
@@ -193,10 +220,10 @@ def _cut(whole: _Whole) -> Iterator[Span]:
         yield Span(whole.name, whole.start + first, length, whole.offset + first, whole.parameter)
 
 
-def _local(value: Tensor) -> Tensor:
-    """This rank's entries as one flat view."""
+def flat(value: Tensor) -> Tensor:
+    """This rank's entries of a parameter, its gradient or its optimizer's state, as one view."""
     if isinstance(value, DTensor):
-        value = value.to_local()
+        value = value.toflat()
     # After an evaluation FSDP1's `data` may still be the gathered parameter.
     shard = getattr(value, "_local_shard", None)
     return (value if shard is None else shard).detach().view(-1)
@@ -217,7 +244,7 @@ def _fsdp2_or_plain(
         local, start, group = parameter.data, 0, None
         if isinstance(parameter.data, DTensor):
             group, start = _sharding(name, parameter.data)
-            local = parameter.data.to_local()
+            local = parameter.data.toflat()
             device = torch.device(parameter.data.device_mesh.device_type)
         groups.add(group)
         wholes.append(_Whole(name, parameter.numel(), start, local.numel(), 0, parameter))

@@ -95,7 +95,8 @@ def choose_held(
     seed: int = 0,
     sum_over_ranks: SumOverRanks = lambda counts_B: counts_B,
     passes: Passes = TORCH,
-) -> tuple[Selection, list[UInt8[Tensor, " P"]]]:
+    sampled: Sequence[Chunk] | None = None,
+) -> tuple[Selection, UInt8[Tensor, " P"]]:
     """Find the `count` first entries of the whole model, exactly (MIFO, section 3.2).
 
     Args:
@@ -108,9 +109,12 @@ def choose_held(
         sum_over_ranks: adds int64 counts over the ranks that share the model. It is called
             the same number of times on every rank, with at most 1,024 or `len(names)` counts.
         passes: how the entries are gone through; changes no result.
+        sampled: of this rank's entries those that `Chunk.every` gives for `sample_stride(total)`,
+            if they are at hand already.
 
     Returns:
-        The rule, and each chunk's mask by it, packed, where the chunk's weights lie.
+        The rule, and the packed mask by it of all chunks, where their weights lie: each begins in
+        a byte of its own (`masks_of`).
 
     Raises:
         ValueError: on every rank alike, if an importance is not finite or negative (the parameter
@@ -119,10 +123,10 @@ def choose_held(
     if entries not in RANKINGS:
         raise ValueError(f"`entries` must be one of {', '.join(RANKINGS)}, but is {entries!r}.")
     keyed = KeyedEntries(chunks, names, RANKINGS[entries], seed, sum_over_ranks, passes)
-    found = keyed.count_around(keyed.likely_band(count, total))
+    found = keyed.count_around(keyed.likely_band(count, total, sampled))
     if found.above + found.inside < count and found.band.low > 1:
         found = keyed.count_around(Band(1, LARGEST))
-    held, masks = min(count, found.above + found.inside), keyed.masks(found)
+    held = min(count, found.above + found.inside)
     selection = Selection(0, None, 0, "", 0, entries, seed)
     if held > 0:
         kth = keyed.kth_largest(held, found)
@@ -131,6 +135,12 @@ def choose_held(
         selection = Selection(held, threshold, kth.key, cut.name, cut.entry, entries, seed)
         if found.knows(kth.key):
             keyed.complete(kth, cut, found)
-            return selection, masks
+            return selection, found.mask
+    masks = masks_of(found.mask, [chunk.weight.numel() for chunk in chunks])
     passes.each(lambda pair: selection.pack(*pair, passes), zip(chunks, masks, strict=True))
-    return selection, masks
+    return selection, found.mask
+
+
+def masks_of(packed_P: UInt8[Tensor, " P"], lengths: Sequence[int]) -> list[UInt8[Tensor, " p"]]:
+    """The packed masks of chunks of so many entries, as views of the mask of all."""
+    return list(packed_P.split([-(-length // 8) for length in lengths]))

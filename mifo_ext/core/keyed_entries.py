@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
-from threading import Lock
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -31,8 +30,8 @@ from mifo_ext.core.kth_largest import (
     likely_band,
     sample_stride,
 )
-from mifo_ext.core.passes import Counts, Passes
-from mifo_ext.core.placed_keys import PLACES, up_to
+from mifo_ext.core.passes import Passes
+from mifo_ext.core.placed_keys import PLACES, Aside, up_to
 from mifo_ext.core.ties import Cut, KnownTies, SoughtTies, Ties, behind_all, end_of
 
 
@@ -106,9 +105,13 @@ class KeyedEntries(NamedTuple):
     sum_over_ranks: SumOverRanks
     passes: Passes
 
-    def likely_band(self, k: int, total: int) -> Band:
-        """Where the k-th largest of `total` keys almost surely lies, or the smallest above 0."""
-        sampled = [chunk.every(sample_stride(total)) for chunk in self.chunks]
+    def likely_band(self, k: int, total: int, sampled: Sequence[Chunk] | None = None) -> Band:
+        """Where the k-th largest of `total` keys almost surely lies, or the smallest above 0.
+
+        `sampled` has every `sample_stride(total)`-th of this rank's entries.
+        """
+        if sampled is None:
+            sampled = [chunk.every(sample_stride(total)) for chunk in self.chunks]
         ends = list(accumulate((chunk.weight.numel() for chunk in sampled), initial=0))
         sample_K = torch.empty(ends[-1], dtype=torch.int32, device=self._device)
 
@@ -133,34 +136,30 @@ class KeyedEntries(NamedTuple):
         places_here = self._starts[-1]
         # Where the band is one key, the number of its keys is all there is to know.
         known = band.low != band.high and places_here < PLACES
-        room = _Room(min(SET_ASIDE, places_here) if known else 0)
-        aside = torch.empty(room.left, dtype=torch.int64, device=self._device)
+        aside = Aside(min(SET_ASIDE, places_here) if known else 0, self._device)
         packed_P = torch.empty(places_here // 8, dtype=torch.uint8, device=self._device)
 
-        def look(piece: _Piece) -> tuple[int, Counts]:
-            keys_N, mask_P = self._keys(piece.entries), piece.of_mask(packed_P)
-            counts, inside_K = self.passes.around(
-                keys_N, piece.entries.importance, band, room.left, piece.place, mask_P
-            )
-            at = room.take(counts.inside)
-            if inside_K is not None and at is not None:
-                aside[at : at + counts.inside] = inside_K
-            return piece.chunk, counts
+        each = [-(-chunk.weight.numel() // self.passes.piece) for chunk in self.chunks]
+        counts_Q3 = torch.zeros(sum(each), 3, dtype=torch.int64, device=self._device)
 
-        by_chunk = [0] * len(self.chunks)
-        totals = [0, 0, 0]  # pieces with improper importance, keys above, keys inside
-        for chunk, counts in self.passes.each(look, self._pieces()):
-            by_chunk[chunk] += counts.inside
-            for i, number in enumerate((counts.improper, counts.above, counts.inside)):
-                totals[i] += number
-        crowded = int(totals[2] > aside.numel())
-        improper, above, found, crowded = self.sum_over_ranks(
-            torch.tensor([*totals, crowded])
-        ).tolist()
+        def look(item: tuple[int, _Piece]) -> None:
+            number, piece = item
+            keys_N, mask_P = self._keys(piece.entries), piece.of_mask(packed_P)
+            self.passes.around(
+                keys_N, piece.entries.importance, band, aside, piece.place, mask_P, counts_Q3[number]
+            )
+
+        self.passes.each(look, enumerate(self._pieces()))
+        counts_Q3 = counts_Q3.cpu()
+        here_3 = counts_Q3.sum(0)
+        crowded = here_3[1:2] > aside.room
+        totals = self.sum_over_ranks(torch.cat([here_3, crowded.long()])).tolist()
+        above, inside, improper, some_crowded = totals
         if improper:
             self._refuse()
-        in_order = None if crowded else self.passes.sort(aside[: totals[2]])
-        return Around(band, above, found, packed_P, in_order, by_chunk)
+        in_order = None if some_crowded else self.passes.sort(aside.placed_K[: int(here_3[1])])
+        by_chunk = [int(part_Q.sum()) for part_Q in counts_Q3[:, 1].split(each)]
+        return Around(band, above, inside, packed_P, in_order, by_chunk)
 
     def kth_largest(self, k: int, found: Around) -> Kth:
         """The k-th largest key, k from 1 to the keys above and inside the band."""
@@ -191,10 +190,6 @@ class KeyedEntries(NamedTuple):
             by_chunk = self._ties_by_chunk(kth.key, found)
             ties = SoughtTies(kth.key, by_chunk, self.chunks, self._keys, self.passes)
         return end_of(kth.rest, ties, names=self.names, sum_over_ranks=self.sum_over_ranks)
-
-    def masks(self, found: Around) -> list[Tensor]:
-        """The packed mask of each chunk, as views."""
-        return [found.mask[a // 8 : b // 8] for a, b in pairwise(self._starts)]
 
     def complete(self, kth: Kth, cut: Cut, found: Around) -> None:
         """Add to the mask what is held of the keys that are set aside; `found` knows `kth.key`."""
@@ -251,18 +246,3 @@ class KeyedEntries(NamedTuple):
             "The importance of every entry must be finite and 0 or more, but is not in "
             f"{', '.join(bad)}. The weights have diverged: go back to an earlier checkpoint."
         )
-
-
-class _Room:
-    """How many keys may still be set aside; several threads ask at once."""
-
-    def __init__(self, size: int) -> None:
-        self._size = self.left = size
-        self._lock = Lock()
-
-    def take(self, keys: int) -> int | None:
-        """Where so many have their place, if they still fit."""
-        with self._lock:
-            at = self._size - self.left
-            self.left -= keys
-            return at if self.left >= 0 else None

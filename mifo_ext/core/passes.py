@@ -24,27 +24,13 @@ from mifo_ext.core.kth_largest import Band
 from mifo_ext.core.marks import squared_norm
 from mifo_ext.core.masked_adamw import masked_adamw_, squared_norms
 from mifo_ext.core.packed_bits import count_bits, pack_bits, unpack_bits
-from mifo_ext.core.placed_keys import placed, places
+from mifo_ext.core.placed_keys import Aside, placed, places
 
 _AT_ONCE = 1 << 18
 """Bits set at once, so that their places take little memory."""
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Counts(NamedTuple):
-    """What is counted in a piece, around a band of keys.
-
-    Attributes:
-        above: keys above the band.
-        inside: keys in it.
-        improper: whether some importance is negative or not finite.
-    """
-
-    above: int
-    inside: int
-    improper: bool
 
 
 class Each(Protocol):
@@ -69,19 +55,23 @@ class Passes(NamedTuple):
         squared_norms: see `mifo_ext.core.masked_adamw.squared_norms`.
         masked_adamw_: see `mifo_ext.core.masked_adamw.masked_adamw_`.
         piece: how many entries a piece has; a multiple of 8.
+        squared_norms_of: as `squared_norms`, of many pieces at once; None piece by piece.
+        masked_adamw_of_: as `masked_adamw_`, of many pieces at once; None piece by piece.
     """
 
     each: Each
     weigh_: Callable[..., Tensor]
-    around: Callable[[Tensor, Tensor, Band, int, int, Tensor], tuple[Counts, Tensor | None]]
+    around: Callable[[Tensor, Tensor, Band, Aside, int, Tensor, Tensor], None]
     sort: Callable[[Tensor], Tensor]
     set_bits: Callable[[Tensor, Tensor], None]
     ties_by_block: Callable[..., Tensor]
     pack: Callable[[Tensor, int, int, Tensor], None]
-    overlap: Callable[[Tensor, Tensor], tuple[int, int]]
+    overlap: Callable[[Tensor, Tensor], Tensor]
     squared_norms: Callable[..., Tensor]
     masked_adamw_: Callable[..., Tensor]
     piece: int
+    squared_norms_of: Callable[..., Tensor] | None = None
+    masked_adamw_of_: Callable[..., Tensor] | None = None
 
 
 def weigh_(
@@ -115,36 +105,34 @@ def around(
     keys_N: Int32[Tensor, " N"],
     importance_N: Float32[Tensor, " N"],
     band: Band,
-    room: int,
+    aside: Aside,
     place: int,
     above_P: UInt8[Tensor, " P"],
-) -> tuple[Counts, Int64[Tensor, " K"] | None]:
-    """Count keys around a band, pick those inside, and look whether importance is proper.
+    counts_3: Int64[Tensor, " 3"],
+) -> None:
+    """Count keys around a band, set those inside aside, and look whether importance is proper.
+
+    Nothing waits for an accelerator but what sets keys aside.
 
     Args:
         keys_N: keys of the entries, at least one.
         importance_N: their importance.
         band: the band.
-        room: how many keys may be picked.
+        aside: gets the keys inside with their places, as long as there is room.
         place: place of the first entry.
         above_P: gets one bit an entry, set where its key is above the band; spare bits are zero.
-
-    Returns:
-        The counts, and the keys inside with their places; None in their stead when there are more
-        of them than there is room.
+        counts_3: gets how many keys lie above the band, and in it, and above 0 if some importance
+            is negative or not finite. Zeros before.
     """
     above_N = keys_N > band.high
     inside_N = (keys_N >= band.low) & ~above_N
     above_P.copy_(pack_bits(above_N))
-    extremes = float_bits(importance_N).aminmax()
-    found = torch.stack([above_N.sum(), inside_N.sum(), *extremes])  # one wait for the device
-    above, inside, least, most = found.tolist()
-    counts = Counts(above, inside, least < 0 or most >= INFINITY_BITS)
-    if counts.inside > room:
-        return counts, None
-    at_K = inside_N.nonzero().squeeze(1)
-    key_K = keys_N[at_K]
-    return counts, placed(key_K, at_K.add_(place))
+    least, most = float_bits(importance_N).aminmax()
+    improper = (least < 0) | (most >= INFINITY_BITS)
+    torch.stack([above_N.sum(), inside_N.sum(), improper.long()], out=counts_3)
+    if not aside.full():
+        at_K = inside_N.nonzero().squeeze(1)
+        aside.add(placed(keys_N[at_K], at_K.add_(place)))
 
 
 def sort(keys_K: Tensor) -> Tensor:
@@ -177,9 +165,9 @@ def pack(keys_N: Int32[Tensor, " N"], key: int, ties: int, out_P: UInt8[Tensor, 
     out_P.copy_(pack_bits(mask_N))
 
 
-def overlap(one_P: UInt8[Tensor, " P"], other_P: UInt8[Tensor, " P"]) -> tuple[int, int]:
+def overlap(one_P: UInt8[Tensor, " P"], other_P: UInt8[Tensor, " P"]) -> Int64[Tensor, " 2"]:
     """How many bits are set in both, and in either."""
-    return count_bits(one_P & other_P), count_bits(one_P | other_P)
+    return torch.tensor([count_bits(one_P & other_P), count_bits(one_P | other_P)])
 
 
 def one_by_one(work: Callable[[T], R], items: Iterable[T]) -> list[R]:

@@ -10,6 +10,8 @@ Dimensions:
 
 from __future__ import annotations
 
+from threading import Lock
+
 import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
@@ -17,6 +19,36 @@ from torch import Tensor
 PLACES = 1 << 32
 """How many places can be told apart."""
 _LAST = PLACES - 1
+
+
+class Aside:
+    """Room for placed keys, to which several threads add.
+
+    Attributes:
+        placed_K: the room, int64. What was added comes first, unless it was more than fits.
+        used: how many were added (1), int64, on the same device.
+    """
+
+    def __init__(self, room: int, device: torch.device) -> None:
+        self.placed_K = torch.empty(room, dtype=torch.int64, device=device)
+        self.used = torch.zeros(1, dtype=torch.int64, device=device)
+        self._lock = Lock()
+
+    @property
+    def room(self) -> int:
+        """How many have room."""
+        return self.placed_K.numel()
+
+    def full(self) -> bool:
+        """Whether no more have room; what is added then is only counted."""
+        return int(self.used) >= self.room
+
+    def add(self, placed_K: Int64[Tensor, " K"]) -> None:
+        """Add these, if all of them have room."""
+        with self._lock:
+            first = int(self.used)
+            self.used += placed_K.numel()
+        self.placed_K[first : first + placed_K.numel()] = placed_K[: max(0, self.room - first)]
 
 
 def placed(key_K: Int32[Tensor, " K"], place_K: Int64[Tensor, " K"]) -> Int64[Tensor, " K"]:

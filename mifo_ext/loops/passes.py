@@ -18,7 +18,8 @@ from mifo_ext.core.adamw import AdamWSettings, Moments
 from mifo_ext.core.importance import INFINITY_BITS, check_decay, float_bits
 from mifo_ext.core.kth_largest import Band
 from mifo_ext.core.masked_adamw import check_mode
-from mifo_ext.core.passes import Counts, Passes
+from mifo_ext.core.passes import Passes
+from mifo_ext.core.placed_keys import Aside
 from mifo_ext.loops import kernels
 from mifo_ext.loops.compiled import each
 
@@ -48,18 +49,20 @@ def around(
     keys_N: Int32[Tensor, " N"],
     importance_N: Float32[Tensor, " N"],
     band: Band,
-    room: int,
+    aside: Aside,
     place: int,
     above_P: UInt8[Tensor, " P"],
-) -> tuple[Counts, Int64[Tensor, " K"] | None]:
-    """Count keys around a band, and pick those inside; see `core.passes.around`."""
+    counts_3: Int64[Tensor, " 3"],
+) -> None:
+    """Count keys around a band, and set those inside aside; see `core.passes.around`."""
     bits = float_bits(importance_N).numpy()
-    found = np.empty(keys_N.numel() if room > 0 else 0, dtype=np.int64)
+    found = np.empty(0 if aside.full() else keys_N.numel(), dtype=np.int64)
     above, inside, most = kernels.around(
         keys_N.contiguous().numpy(), bits, band.low, band.high, place, above_P.numpy(), found
     )
-    counts = Counts(above, inside, most >= INFINITY_BITS)
-    return counts, None if counts.inside > room else torch.from_numpy(found[: counts.inside])
+    counts_3.numpy()[:] = above, inside, most >= INFINITY_BITS
+    if found.size:
+        aside.add(torch.from_numpy(found[:inside]))
 
 
 def sort(keys_K: Tensor) -> Tensor:
@@ -92,10 +95,9 @@ def pack(keys_N: Int32[Tensor, " N"], key: int, ties: int, out_P: UInt8[Tensor, 
         packed[whole] |= np.uint8((keys[i] == key) << (i & 7))
 
 
-def overlap(one_P: UInt8[Tensor, " P"], other_P: UInt8[Tensor, " P"]) -> tuple[int, int]:
+def overlap(one_P: UInt8[Tensor, " P"], other_P: UInt8[Tensor, " P"]) -> Int64[Tensor, " 2"]:
     """How many bits are set in both, and in either."""
-    both, either = kernels.overlap(one_P.numpy(), other_P.numpy())
-    return both, either
+    return torch.tensor(kernels.overlap(one_P.numpy(), other_P.numpy()))
 
 
 def squared_norms(

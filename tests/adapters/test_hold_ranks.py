@@ -36,7 +36,8 @@ def by_span(hold: ParameterHold, values: list[Tensor]) -> dict[str, Tensor]:
 
 
 def masks(hold: ParameterHold) -> list[Tensor]:
-    spans = zip(hold.layout.spans, hold.device_tensors(), strict=True)
+    (packed_P,) = hold.device_tensors()
+    spans = zip(hold.layout.spans, hold.layout.masks(packed_P), strict=True)
     return [unpack_bits(packed, span.length) for span, packed in spans]
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,10 +17,11 @@ from torch import Tensor
 
 from mifo_ext.core.freezing import Selection, choose_held
 from mifo_ext.core.importance import RANKINGS, Chunk
-from mifo_ext.core.keyed_entries import KeyedEntries, _Room
+from mifo_ext.core.keyed_entries import KeyedEntries
 from mifo_ext.core.kth_largest import LARGEST, Band
 from mifo_ext.core.packed_bits import unpack_bits
 from mifo_ext.core.passes import TORCH
+from mifo_ext.core.placed_keys import Aside
 from tests.support.held_entries import (
     Model,
     by_sorting,
@@ -44,15 +46,15 @@ def small(*, stride: int, set_aside: int) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(
-    ("band", "rooms"), [(Band(1, LARGEST), [20, 12, 4, -4, -12]), (Band(5, 5), [0, -8, -16])]
-)
-def test_no_more_keys_are_set_aside_than_there_is_room_for(band: Band, rooms: list[int]) -> None:
-    seen: list[int] = []
+@pytest.mark.parametrize(("band", "room"), [(Band(1, LARGEST), 20), (Band(5, 5), 0)])
+def test_no_more_keys_are_set_aside_than_there_is_room_for(band: Band, room: int) -> None:
+    seen: list[tuple[int, int]] = []
 
-    def around(keys: Tensor, importance: Tensor, band: Band, room: int, *rest: object) -> object:
-        seen.append(room)
-        return TORCH.around(keys, importance, band, room, *rest)
+    def around(
+        keys: Tensor, importance: Tensor, band: Band, aside: Aside, *rest: Any
+    ) -> None:
+        seen.append((aside.room, int(aside.used)))
+        TORCH.around(keys, importance, band, aside, *rest)
 
     importance = torch.full((40,), 5, dtype=torch.int32).view(torch.float32)
     chunks, passes = [Chunk("a", 0, importance, importance)], TORCH._replace(around=around, piece=8)
@@ -60,7 +62,7 @@ def test_no_more_keys_are_set_aside_than_there_is_room_for(band: Band, rooms: li
     with small(stride=1, set_aside=20):
         entries = KeyedEntries(chunks, ["a"], order, 0, lambda counts: counts, passes)
         found = entries.count_around(band)
-    assert seen[: len(rooms)] == rooms
+    assert seen[:5] == [(room, min(8 * i, room and 24)) for i in range(5)]
     assert found.inside == 40
     assert found.aside is None
 
@@ -78,10 +80,13 @@ def test_a_rank_with_more_places_than_a_key_can_carry_sets_nothing_aside() -> No
         assert held_by(selection, chunks) == {("a", index) for index in range(31, 40)}
 
 
-def test_of_keys_that_come_at_once_those_have_room_that_come_first() -> None:
-    room = _Room(6)
-    assert [room.take(keys) for keys in (3, 2, 2, 0)] == [0, 3, None, None]
-    assert room.left == -1
+def test_what_is_set_aside_comes_first_unless_it_is_more_than_fits() -> None:
+    aside = Aside(6, torch.device("cpu"))
+    for added, used, full in [([1, 2, 3], 3, False), ([4, 5], 5, False), ([6, 7], 7, True)]:
+        aside.add(torch.tensor(added))
+        assert (int(aside.used), aside.full()) == (used, full)
+    aside.add(torch.tensor([8]))
+    assert aside.placed_K.tolist() == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("entries", RANKINGS)
@@ -156,10 +161,10 @@ def test_an_ordinary_choice_looks_at_a_sample_and_once_at_all() -> None:
         mock.patch("mifo_ext.core.keyed_entries.SET_ASIDE", 1 << 14),
         mock.patch.dict(RANKINGS, moved_most=ranking._replace(keys=counted)),
     ):
-        _, masks = choose_held(chunks, names=names, total=1 << 18, count=1 << 17)
+        _, packed_P = choose_held(chunks, names=names, total=1 << 18, count=1 << 17)
 
     keys = torch.cat([chunk.importance for chunk in chunks])
-    held = torch.cat([unpack_bits(packed, 1 << 14) for packed in masks])
+    held = unpack_bits(packed_P, 1 << 18)  # Each chunk's entries fill whole bytes.
     assert int(held.sum()) == 1 << 17
     assert keys[held].min() >= keys[~held].max()
     assert 1 << 18 < seen < 1.2 * (1 << 18)

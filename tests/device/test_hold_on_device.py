@@ -117,7 +117,8 @@ def test_live_entries_follow_torch_and_held_ones_keep_every_bit(moments: str, mo
     hold.engage()
     before = [p.detach().clone() for p in module.parameters()]
     masks = {span.name: [] for span in hold.layout.spans}
-    for span, packed in zip(hold.layout.spans, hold.device_tensors(), strict=True):
+    (packed_P,) = hold.device_tensors()
+    for span, packed in zip(hold.layout.spans, hold.layout.masks(packed_P), strict=True):
         bits = (packed[:, None] >> torch.arange(8, device=packed.device)) & 1
         masks[span.name].append(bits.flatten()[: span.length].bool())
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from mifo_ext.core.importance import INFINITY_BITS, float_bits
 from mifo_ext.core.kth_largest import LARGEST, Band
 from mifo_ext.core.packed_bits import pack_bits
-from mifo_ext.core.passes import TORCH, Counts, Passes
-from mifo_ext.core.placed_keys import PLACES, placed
+from mifo_ext.core.passes import TORCH, Passes
+from mifo_ext.core.placed_keys import PLACES, Aside, placed
 from mifo_ext.loops import LOOPS
 from mifo_ext.loops.kernels import BLOCK
 
@@ -67,6 +67,15 @@ def test_a_decay_outside_its_range_is_refused(passes: Passes, decay: float) -> N
         passes.weigh_(torch.zeros(1), torch.ones(1), None, None, decay=decay)
 
 
+def around(
+    passes: Passes, keys: Tensor, importance: Tensor, band: Band, room: int, place: int, above: Tensor
+) -> tuple[list[int], Aside]:
+    """What one piece alone gives: counts, and what is set aside."""
+    aside, counts = Aside(room, keys.device), torch.zeros(3, dtype=torch.int64)
+    passes.around(keys, importance, band, aside, place, above, counts)
+    return counts.tolist(), aside
+
+
 @settings(deadline=None)
 @given(count=lengths, seed=seeds, data=st.data())
 def test_keys_around_a_band_are_counted_and_picked_alike(
@@ -87,12 +96,12 @@ def test_keys_around_a_band_are_counted_and_picked_alike(
     ]
     for passes in (TORCH, LOOPS):
         above = torch.full((-(-count // 8),), 255, dtype=torch.uint8)
-        counts, found = passes.around(keys, importance, Band(low, high), room, place, above)
-        assert counts == (int((keys > high).sum()), len(expected), False)
+        counts, aside = around(passes, keys, importance, Band(low, high), room, place, above)
+        assert counts == [int((keys > high).sum()), len(expected), 0]
         assert torch.equal(above, pack_bits(keys > high))
-        assert (None if found is None else [divmod(key, PLACES) for key in found.tolist()]) == (
-            None if len(expected) > room else expected
-        )
+        kept = aside.placed_K[: len(expected)].tolist()
+        assert int(aside.used) == (len(expected) if room else 0)
+        assert [divmod(key, PLACES) for key in kept] == expected[:room]
 
 
 @BOTH
@@ -122,23 +131,23 @@ def test_importance_that_is_no_number_from_0_up_shows_wherever_it_lies(
 ) -> None:
     for position in (0, 1, 40, BLOCK - 1, BLOCK, BLOCK + 30):
         importance = torch.linspace(0, 3e38, BLOCK + 31)
-        assert not counted(passes, importance).improper
+        assert improper(passes, importance) == 0
         importance[position] = bad
-        assert counted(passes, importance).improper
+        assert improper(passes, importance) > 0
 
 
-def counted(passes: Passes, importance: Tensor) -> Counts:
+def improper(passes: Passes, importance: Tensor) -> int:
     packed = torch.empty(-(-importance.numel() // 8), dtype=torch.uint8)
-    return passes.around(float_bits(importance), importance, Band(5, 9), 0, 0, packed)[0]
+    return around(passes, float_bits(importance), importance, Band(5, 9), 0, 0, packed)[0][2]
 
 
 def test_keys_may_lie_apart() -> None:
     both = torch.arange(40, dtype=torch.int32).view(20, 2)
     keys, packed = both[:, 1], torch.empty(3, dtype=torch.uint8)
-    counts, inside = LOOPS.around(keys, torch.ones(20), Band(5, 9), 20, 0, packed)
-    assert (counts.above, counts.inside) == (15, 3)
-    assert inside is not None
-    assert [divmod(key, PLACES) for key in inside.tolist()] == [(5, 2), (7, 3), (9, 4)]
+    counts, aside = around(LOOPS, keys, torch.ones(20), Band(5, 9), 20, 0, packed)
+    assert counts == [15, 3, 0]
+    inside = aside.placed_K[:3].tolist()
+    assert [divmod(key, PLACES) for key in inside] == [(5, 2), (7, 3), (9, 4)]
     assert packed.tolist() == pack_bits(keys > 9).tolist()
     assert LOOPS.ties_by_block(keys, 7, at=0, size=2, blocks=10).tolist() == [0, 1] + [0] * 8
     LOOPS.pack(keys, 7, 0, packed)
@@ -148,10 +157,9 @@ def test_keys_may_lie_apart() -> None:
 def test_keys_that_are_negative_lie_below_every_band() -> None:
     keys = torch.tensor([-1, -(1 << 31), 0, 5], dtype=torch.int32)
     packed = torch.empty(1, dtype=torch.uint8)
-    counts, inside = LOOPS.around(keys, torch.zeros(4), Band(1, LARGEST), 4, 16, packed)
-    assert (counts.above, counts.inside, packed.tolist()) == (0, 1, [0])
-    assert inside is not None
-    assert inside.tolist() == [5 * PLACES + 19]
+    counts, aside = around(LOOPS, keys, torch.zeros(4), Band(1, LARGEST), 4, 16, packed)
+    assert (counts, packed.tolist()) == ([0, 1, 0], [0])
+    assert aside.placed_K[:1].tolist() == [5 * PLACES + 19]
     assert int(torch.tensor(math.inf).view(torch.int32)) == INFINITY_BITS
 
 
@@ -198,5 +206,5 @@ def test_a_mask_is_what_is_above_and_the_first_that_are_tied(
 def test_overlap_counts_bits_of_both_and_of_either(count: int, seed: int) -> None:
     one, other = mask(count, seed), mask(count, seed + 1)
     counted = [drawn(count, seed) > 0, drawn(count, seed + 1) > 0]
-    expected = (int((counted[0] & counted[1]).sum()), int((counted[0] | counted[1]).sum()))
-    assert TORCH.overlap(one, other) == LOOPS.overlap(one, other) == expected
+    expected = [int((counted[0] & counted[1]).sum()), int((counted[0] | counted[1]).sum())]
+    assert TORCH.overlap(one, other).tolist() == LOOPS.overlap(one, other).tolist() == expected

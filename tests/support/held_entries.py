@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from mifo_ext.core.freezing import Selection, choose_held
+from mifo_ext.core.freezing import Selection, choose_held, masks_of
 from mifo_ext.core.importance import RANKINGS, Chunk
 from mifo_ext.core.packed_bits import pack_bits
 from mifo_ext.core.passes import TORCH
@@ -53,7 +53,8 @@ def hold(
 
 def choose(chunks: Sequence[Chunk], **what: Any) -> Selection:
     """Select, and see that the masks are those of the rule."""
-    selection, masks = choose_held(chunks, **what)
+    selection, packed_P = choose_held(chunks, **what)
+    masks = masks_of(packed_P, [chunk.weight.numel() for chunk in chunks])
     for packed, chunk in zip(masks, chunks, strict=True):
         assert torch.equal(packed, pack_bits(selection.mask(chunk)))
     return selection

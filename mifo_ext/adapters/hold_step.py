@@ -1,0 +1,126 @@
+"""An SFT step around held entries: norms of the gradient, then AdamW on what is live."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mifo_ext.adapters.hold_settings import SftOptimizerSettings
+from mifo_ext.adapters.hold_sft import SftMoments
+from mifo_ext.adapters.host_link import HostLink
+from mifo_ext.adapters.shards import SPAN, Layout, Part
+from mifo_ext.core.passes import Passes
+
+
+class HeldStep(NamedTuple):
+    """One step; its gradients and weights lie where they are for as long as it lasts.
+
+    Attributes:
+        layout: where the entries lie.
+        passes: how they are gone through.
+        packed: mask of all spans, packed; None when all are live.
+        moments: SFT's moments.
+        sft: SFT's optimizer.
+        mode: a word of `mifo_ext.core.masked_adamw.MODES`.
+    """
+
+    layout: Layout
+    passes: Passes
+    packed: Tensor | None
+    moments: SftMoments
+    sft: SftOptimizerSettings
+    mode: str
+
+    def squared_norms(self) -> tuple[float, float]:
+        """Of the gradient over live and over held entries of the whole model."""
+        together = self.passes.squared_norms_of
+        if together is not None:
+            _, _, gradients, pieces = self.layout.with_gradient()
+            pairs = [together(_in_float32(gradients), self.packed, pieces)] if gradients else []
+            return self.layout.sum_pairs(pairs)
+        masks = self._masks()
+
+        def norms(entry: tuple[Part, Tensor]) -> Tensor:
+            part, gradient_N = entry
+            return self.passes.squared_norms(gradient_N.float(), _of_mask(masks, part))
+
+        return self.layout.sum_pairs(self.passes.each(norms, self._with_gradient()))
+
+    def update(self, *, lr: float, scale: float) -> float:
+        """Change weights and moments; the squared norm of the weights' change, over all ranks.
+
+        Args:
+            lr: learning rate.
+            scale: factor on the gradient.
+        """
+        options = {
+            "lr": lr,
+            "settings": self.sft.adamw,
+            "gradient_scale": scale,
+            "mode": self.mode,
+        }
+        self.moments.begin(self.layout.gradients())
+        changes = self._at_once(options) if self.passes.masked_adamw_of_ is not None else None
+        if changes is None:
+            changes = self._by_parts(options)
+        pairs = [torch.stack([change, torch.zeros_like(change)]) for change in changes]
+        return self.layout.sum_pairs(pairs)[0]
+
+    def _at_once(self, options: dict[str, object]) -> list[Tensor] | None:
+        """Of all entries together, if their moments lie beside them."""
+        assert self.passes.masked_adamw_of_ is not None
+        parameters, values, gradients, pieces = self.layout.with_gradient()
+        moments = self.moments.beside(parameters)
+        if moments is None or not parameters:
+            return None
+        steps = self.moments.steps(parameters)
+        change = self.passes.masked_adamw_of_(
+            values, _in_float32(gradients), moments, self.packed, pieces, steps=steps, **options
+        )
+        return [change]
+
+    def _by_parts(self, options: dict[str, object]) -> list[Tensor]:
+        """Of one part after the other, whose moments come and go."""
+        values, masks = self.layout.values(), self._masks()
+        link = HostLink(self.layout.device, SPAN)
+
+        def update(entry: tuple[Part, Tensor]) -> Tensor:
+            part, gradient_N = entry
+            home = self.moments.of(part)
+            brought = type(home)(*link.bring(*home))
+            change = self.passes.masked_adamw_(
+                part.of(values),
+                gradient_N.float(),
+                brought,
+                held=_of_mask(masks, part),
+                step=self.moments.step(part.span),
+                **options,
+            )
+            link.put_back(*zip(home, brought, strict=True))
+            return change
+
+        changes = self.passes.each(update, self._with_gradient())
+        self.layout.wait()
+        return changes
+
+    def _with_gradient(self) -> list[tuple[Part, Tensor]]:
+        gradients = self.layout.gradients()
+        return [
+            (part, gradient[part.inside])
+            for part in self.layout.parts(self.passes.piece)
+            if (gradient := gradients[part.span]) is not None
+        ]
+
+    def _masks(self) -> list[Tensor] | None:
+        return None if self.packed is None else self.layout.masks(self.packed)
+
+
+def _of_mask(masks: list[Tensor] | None, part: Part) -> Tensor | None:
+    return None if masks is None else part.of_mask(masks)
+
+
+def _in_float32(gradients: list[Tensor]) -> list[Tensor]:
+    """As FSDP keeps them beside float32 masters, so that this copies nothing."""
+    return [gradient.float() for gradient in gradients]

@@ -1,0 +1,34 @@
+"""Where pieces of a model lie, for work that takes all of them at once.
+
+Dimensions:
+    Q  pieces
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Pieces(NamedTuple):
+    """Consecutive entries of flat tensors.
+
+    Attributes:
+        tensor: the number of each one's tensor (Q), int64, as all of these, in host memory.
+        first: its first entry there (Q).
+        length: its entries, at least one (Q).
+        place: the place of its first entry in a packed mask, a multiple of 8 (Q).
+    """
+
+    tensor: Tensor
+    first: Tensor
+    length: Tensor
+    place: Tensor
+
+
+def one_piece(length: int) -> Pieces:
+    """All entries of one tensor."""
+    zero = torch.zeros(1, dtype=torch.int64)
+    return Pieces(zero, zero, torch.tensor([length]), zero)
