@@ -100,7 +100,7 @@ def show(
 
 def decoder_like(entries: int, device: torch.device) -> nn.Module:
     """Matrices and norms of a decoder's shapes, so many entries in all, with gradients."""
-    width = 1024
+    width = 1024 if entries < 1e9 else 2048
     module = nn.Module()
     draw = torch.Generator(device).manual_seed(0)
     shapes = [(4 * width, width), (width, width), (width,)]

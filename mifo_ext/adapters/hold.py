@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,28 +21,14 @@ from mifo_ext.adapters.hold_settings import (
 from mifo_ext.adapters.hold_sft import SftMoments, sft_moments
 from mifo_ext.adapters.hold_state import HostMemory, check_identity, identity
 from mifo_ext.adapters.hold_step import HeldStep
-from mifo_ext.adapters.host_link import HostLink, passes_where
-from mifo_ext.adapters.shards import SPAN, Layout, Part
+from mifo_ext.adapters.hold_weigh import weigh
+from mifo_ext.adapters.host_link import passes_where
+from mifo_ext.adapters.shards import Layout
 from mifo_ext.core.freezing import Selection, choose_held, held_count
 from mifo_ext.core.importance import Chunk
-from mifo_ext.core.kth_largest import sample_stride
 from mifo_ext.core.masked_adamw import clip_scale
 from mifo_ext.core.passes import Passes
 from mifo_ext.settings import HoldSettings
-
-
-class Weighed(NamedTuple):
-    """What is known of a phase before anything is chosen.
-
-    Attributes:
-        moved: entries that the phase changed.
-        update_norm: Euclidean norm of the change.
-        sampled: every `sample_stride`-th of this rank's entries, with their importance.
-    """
-
-    moved: int
-    update_norm: float
-    sampled: list[Chunk]
 
 
 class ParameterHold:
@@ -136,14 +122,13 @@ class ParameterHold:
         if self._host.snapshot is None:
             raise RuntimeError("A phase must be under way to engage: call begin_phase() first.")
         started = time.perf_counter()
-        values = self.layout.values()
-        passes = passes_where(values)
+        values, passes = self.layout.values(), passes_where(self.layout.device)
         # Importance takes the snapshot's place span by span, so it costs no memory of its own.
-        weighed = self._weigh(values, self._host.snapshot, passes)
+        weighed = weigh(self.layout, self._host, self.settings, passes)
         chunks = self._chunks(values, self._host.snapshot)
         held, threshold, jaccard = 0, None, None
         if self.settings.entries != "none":
-            selection, self._packed = self._choose(chunks, weighed.sampled, passes)
+            selection, self._packed = self._choose(chunks, weighed.sample_K, passes)
             held, threshold = selection.held, selection.threshold
             jaccard = self._host.take_mask(self._packed, passes)
         self._host.end_phase(carry=self._carries_history)
@@ -179,7 +164,7 @@ class ParameterHold:
         if not self._engaged and self.settings.entries != "none":
             raise RuntimeError("The hold must be engaged for an SFT step: call engage() first.")
         started = time.perf_counter()
-        passes = passes_where(self.layout.values())
+        passes = passes_where(self.layout.device)
         step = HeldStep(
             self.layout, passes, self._packed, self._moments, self.sft, self.settings.mode
         )
@@ -236,33 +221,8 @@ class ParameterHold:
         self._host.load(state["host"], self.layout.values())
         self._moments.load(state["sft"])
 
-    def _weigh(self, values: list[Tensor], snapshot: list[Tensor], passes: Passes) -> Weighed:
-        """Turn the snapshot into importance, where it lies; and keep a sample of it."""
-        carried = self._host.carried()
-        link = HostLink(self.layout.device, SPAN)
-        stride = sample_stride(self.layout.entries)
-
-        def weigh(part: Part) -> tuple[Tensor, Chunk]:
-            end_N, home_N = part.of(values), part.of(snapshot)
-            before = [] if carried is None else [part.of(carried[0]), part.of_mask(carried[1])]
-            importance_N, *before = link.bring(home_N, *before)
-            history_N, carried_P = before or (None, None)
-            totals = passes.weigh_(
-                importance_N, end_N, history_N, carried_P, decay=self.settings.decay
-            )
-            link.put_back((home_N, importance_N))
-            span = self.layout.spans[part.span]
-            chunk = Chunk(span.name, span.start + part.inside.start, importance_N, end_N)
-            sampled = chunk.every(stride)
-            return totals, sampled._replace(importance=sampled.importance.clone())
-
-        done = passes.each(weigh, self.layout.parts(passes.piece))
-        self.layout.wait()
-        changed, squared = self.layout.sum_pairs([totals for totals, _ in done])
-        return Weighed(int(changed), squared**0.5, [sampled for _, sampled in done])
-
     def _choose(
-        self, chunks: list[Chunk], sampled: list[Chunk], passes: Passes
+        self, chunks: list[Chunk], sample_K: Tensor, passes: Passes
     ) -> tuple[Selection, Tensor]:
         return choose_held(
             chunks,
@@ -273,7 +233,7 @@ class ParameterHold:
             seed=self.settings.seed,
             sum_over_ranks=self.layout.sum_over_ranks,
             passes=passes,
-            sampled=sampled,
+            sample_K=sample_K,
         )
 
     def _chunks(self, values: list[Tensor], importance: list[Tensor]) -> list[Chunk]:

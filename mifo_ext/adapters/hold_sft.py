@@ -15,8 +15,8 @@ from mifo_ext.core.adamw import Moments
 class SftMoments(Protocol):
     """AdamW's moments of every span, and how many updates they contain."""
 
-    def begin(self, gradients: list[Tensor | None]) -> None:
-        """Prepare an update of the spans that have a gradient, and count it."""
+    def begin(self, parameters: list[nn.Parameter]) -> None:
+        """Prepare an update of these parameters, and count it."""
 
     def step(self, i: int) -> int:
         """The number of the update under way for span i, from 1."""
@@ -62,13 +62,13 @@ class OwnMoments:
         # By parameter, as torch counts, because one without a gradient takes no step.
         self._steps: dict[str, int] = {}
 
-    def begin(self, gradients: list[Tensor | None]) -> None:
+    def begin(self, parameters: list[nn.Parameter]) -> None:
         """Make the moments at the first update, and count this one."""
         if self._exp_avg is None or self._exp_avg_sq is None:
             self._exp_avg = self._layout.host_buffers(zero=True)
             self._exp_avg_sq = self._layout.host_buffers(zero=True)
-        spans = zip(self._layout.spans, gradients, strict=True)
-        for name in {span.name for span, gradient in spans if gradient is not None}:
+        updated = set(parameters)
+        for name in {span.name for span in self._layout.spans if span.parameter in updated}:
             self._steps[name] = self._steps.get(name, 0) + 1
 
     def step(self, i: int) -> int:
@@ -116,19 +116,19 @@ class SharedMoments:
         self._optimizer = optimizer
         self._moments: dict[nn.Parameter, Moments] = {}
 
-    def begin(self, gradients: list[Tensor | None]) -> None:
+    def begin(self, parameters: list[nn.Parameter]) -> None:
         """Find the moments where they are now, and count this update."""
-        spans = self._layout.spans
-        missing = [s.name for s in spans if "exp_avg" not in self._optimizer.state[s.parameter]]
+        state = self._optimizer.state
+        missing = [p for p in self._layout.parameters if "exp_avg" not in state[p]]
         if missing:
+            name = next(span.name for span in self._layout.spans if span.parameter is missing[0])
             raise RuntimeError(
-                f"RL's moments must exist to be shared, but `{missing[0]}` has none. "
+                f"RL's moments must exist to be shared, but `{name}` has none. "
                 "Take an RL step with AdamW first, or set moments=own."
             )
         self._moments = {p: self._of(p) for p in self._layout.parameters}
-        counted = zip(spans, gradients, strict=True)
-        for parameter in {s.parameter for s, gradient in counted if gradient is not None}:
-            self._optimizer.state[parameter]["step"] += 1
+        for parameter in parameters:
+            state[parameter]["step"] += 1
 
     def step(self, i: int) -> int:
         """The number of the update under way for span i, RL's updates included."""

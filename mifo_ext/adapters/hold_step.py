@@ -10,7 +10,7 @@ from torch import Tensor
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
 from mifo_ext.adapters.hold_sft import SftMoments
 from mifo_ext.adapters.host_link import HostLink
-from mifo_ext.adapters.shards import SPAN, Layout, Part
+from mifo_ext.adapters.shards import SPAN, Layout, Part, flat
 from mifo_ext.core.passes import Passes
 
 
@@ -37,7 +37,7 @@ class HeldStep(NamedTuple):
         """Of the gradient over live and over held entries of the whole model."""
         together = self.passes.squared_norms_of
         if together is not None:
-            _, _, gradients, pieces = self.layout.with_gradient()
+            _, gradients, pieces = self.layout.with_gradient()
             pairs = [together(_in_float32(gradients), self.packed, pieces)] if gradients else []
             return self.layout.sum_pairs(pairs)
         masks = self._masks()
@@ -61,7 +61,7 @@ class HeldStep(NamedTuple):
             "gradient_scale": scale,
             "mode": self.mode,
         }
-        self.moments.begin(self.layout.gradients())
+        self.moments.begin([p for p in self.layout.parameters if p.grad is not None])
         changes = self._at_once(options) if self.passes.masked_adamw_of_ is not None else None
         if changes is None:
             changes = self._by_parts(options)
@@ -71,13 +71,13 @@ class HeldStep(NamedTuple):
     def _at_once(self, options: dict[str, object]) -> list[Tensor] | None:
         """Of all entries together, if their moments lie beside them."""
         assert self.passes.masked_adamw_of_ is not None
-        parameters, values, gradients, pieces = self.layout.with_gradient()
+        parameters, gradients, pieces = self.layout.with_gradient()
         moments = self.moments.beside(parameters)
         if moments is None or not parameters:
             return None
         steps = self.moments.steps(parameters)
         change = self.passes.masked_adamw_of_(
-            values, _in_float32(gradients), moments, self.packed, pieces, steps=steps, **options
+            [flat(parameter) for parameter in parameters], _in_float32(gradients), moments, self.packed, pieces, steps=steps, **options
         )
         return [change]
 

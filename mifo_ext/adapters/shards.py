@@ -137,8 +137,8 @@ class Layout:
         """Each span's entries, as views of where they are now."""
         return self.views([flat(parameter) for parameter in self.parameters])
 
-    def with_gradient(self) -> tuple[list[nn.Parameter], list[Tensor], list[Tensor], Pieces]:
-        """The parameters that have a gradient, their entries and gradients, flat, and the spans."""
+    def with_gradient(self) -> tuple[list[nn.Parameter], list[Tensor], Pieces]:
+        """The parameters that have a gradient, their gradients, flat, and where the spans lie."""
         have = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
         number = torch.full((len(self.parameters),), -1)
         number[have] = torch.arange(len(have))
@@ -146,9 +146,8 @@ class Layout:
         kept = tensor >= 0
         pieces = Pieces(tensor[kept], *(row[kept] for row in self.pieces[1:]))
         parameters = [self.parameters[i] for i in have]
-        values = [flat(parameter) for parameter in parameters]
         gradients = [flat(p.grad) for p in parameters if p.grad is not None]
-        return parameters, values, gradients, pieces
+        return parameters, gradients, pieces
 
     def gradients(self) -> list[Tensor | None]:
         """Each span's gradient, as a view; None where the parameter has none."""
@@ -223,7 +222,7 @@ def _cut(whole: _Whole) -> Iterator[Span]:
 def flat(value: Tensor) -> Tensor:
     """This rank's entries of a parameter, its gradient or its optimizer's state, as one view."""
     if isinstance(value, DTensor):
-        value = value.toflat()
+        value = value.to_local()
     # After an evaluation FSDP1's `data` may still be the gathered parameter.
     shard = getattr(value, "_local_shard", None)
     return (value if shard is None else shard).detach().view(-1)
@@ -244,7 +243,7 @@ def _fsdp2_or_plain(
         local, start, group = parameter.data, 0, None
         if isinstance(parameter.data, DTensor):
             group, start = _sharding(name, parameter.data)
-            local = parameter.data.toflat()
+            local = parameter.data.to_local()
             device = torch.device(parameter.data.device_mesh.device_type)
         groups.add(group)
         wholes.append(_Whole(name, parameter.numel(), start, local.numel(), 0, parameter))

@@ -8,6 +8,7 @@ they are counted, and completed close to the threshold.
 
 Dimensions:
     N  consecutive entries of one parameter, in the order of its flattened tensor
+    K  sampled entries
     P  bytes that pack N bits, ceil(N / 8)
 """
 
@@ -18,7 +19,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int32, UInt8
 from torch import Tensor
 
 from mifo_ext.core.importance import RANKINGS, Chunk
@@ -95,7 +96,7 @@ def choose_held(
     seed: int = 0,
     sum_over_ranks: SumOverRanks = lambda counts_B: counts_B,
     passes: Passes = TORCH,
-    sampled: Sequence[Chunk] | None = None,
+    sample_K: Int32[Tensor, " K"] | None = None,
 ) -> tuple[Selection, UInt8[Tensor, " P"]]:
     """Find the `count` first entries of the whole model, exactly (MIFO, section 3.2).
 
@@ -109,8 +110,8 @@ def choose_held(
         sum_over_ranks: adds int64 counts over the ranks that share the model. It is called
             the same number of times on every rank, with at most 1,024 or `len(names)` counts.
         passes: how the entries are gone through; changes no result.
-        sampled: of this rank's entries those that `Chunk.every` gives for `sample_stride(total)`,
-            if they are at hand already.
+        sample_K: what `write_sample` writes of `Chunk.every` for `sample_stride(total)`, of all
+            chunks, in any order, if it is at hand already. It may be overwritten.
 
     Returns:
         The rule, and the packed mask by it of all chunks, where their weights lie: each begins in
@@ -123,7 +124,7 @@ def choose_held(
     if entries not in RANKINGS:
         raise ValueError(f"`entries` must be one of {', '.join(RANKINGS)}, but is {entries!r}.")
     keyed = KeyedEntries(chunks, names, RANKINGS[entries], seed, sum_over_ranks, passes)
-    found = keyed.count_around(keyed.likely_band(count, total, sampled))
+    found = keyed.count_around(keyed.likely_band(count, total, sample_K))
     if found.above + found.inside < count and found.band.low > 1:
         found = keyed.count_around(Band(1, LARGEST))
     held = min(count, found.above + found.inside)

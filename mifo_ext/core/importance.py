@@ -59,6 +59,11 @@ class Chunk(NamedTuple):
             stride=stride,
         )
 
+    def sampled(self, stride: int) -> int:
+        """How many entries `every` gives."""
+        first = -self.start % stride
+        return max(0, -(-(self.weight.numel() - first) // stride))
+
     def pieces(self, size: int) -> Iterator[Chunk]:
         """The chunk in pieces of so many entries, importance brought to the weights."""
         device = self.weight.device

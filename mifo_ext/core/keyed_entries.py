@@ -86,6 +86,11 @@ class _Piece(NamedTuple):
         return packed_P[first : first - (-self.entries.weight.numel() // 8)]
 
 
+def write_sample(ranking: Ranking, sampled: Chunk, seed: int, out_K: Int32[Tensor, " K"]) -> None:
+    """Write the keys of a sample; improper importance is refused later, on all ranks."""
+    torch.clamp(ranking.keys(sampled, seed), min=0, out=out_K)
+
+
 class KeyedEntries(NamedTuple):
     """This rank's entries in an order, beside those of other ranks.
 
@@ -105,25 +110,13 @@ class KeyedEntries(NamedTuple):
     sum_over_ranks: SumOverRanks
     passes: Passes
 
-    def likely_band(self, k: int, total: int, sampled: Sequence[Chunk] | None = None) -> Band:
+    def likely_band(self, k: int, total: int, sample_K: Tensor | None = None) -> Band:
         """Where the k-th largest of `total` keys almost surely lies, or the smallest above 0.
 
-        `sampled` has every `sample_stride(total)`-th of this rank's entries.
+        `sample_K` is what `sampled` gives for all of this rank's chunks, in any order.
         """
-        if sampled is None:
-            sampled = [chunk.every(sample_stride(total)) for chunk in self.chunks]
-        ends = list(accumulate((chunk.weight.numel() for chunk in sampled), initial=0))
-        sample_K = torch.empty(ends[-1], dtype=torch.int32, device=self._device)
-
-        def look(item: tuple[Chunk, int]) -> None:
-            chunk, at = item
-            for piece in chunk.pieces(self.passes.piece):
-                keys_N = self._keys(piece)
-                # Improper importance is refused later, on all ranks; its keys may be negative.
-                torch.clamp(keys_N, min=0, out=sample_K[at : at + keys_N.numel()])
-                at += keys_N.numel()
-
-        self.passes.each(look, zip(sampled, ends[:-1], strict=True))
+        if sample_K is None:
+            sample_K = self._sample(total)
         sample_K = self.passes.sort(sample_K)
         return likely_band(sample_K, k=max(k, 1), total=total, sum_over_ranks=self.sum_over_ranks)
 
@@ -214,6 +207,21 @@ class KeyedEntries(NamedTuple):
         for number, (chunk, at) in enumerate(zip(self.chunks, self._starts, strict=False)):
             for entries in chunk.pieces(self.passes.piece):
                 yield _Piece(number, entries, at + entries.start - chunk.start)
+
+    def _sample(self, total: int) -> Int32[Tensor, " K"]:
+        stride = sample_stride(total)
+        ends = list(accumulate((chunk.sampled(stride) for chunk in self.chunks), initial=0))
+        sample_K = torch.empty(ends[-1], dtype=torch.int32, device=self._device)
+
+        def look(item: tuple[Chunk, int]) -> None:
+            chunk, at = item
+            for piece in chunk.every(stride).pieces(self.passes.piece):
+                count = piece.weight.numel()
+                write_sample(self.ranking, piece, self.seed, sample_K[at : at + count])
+                at += count
+
+        self.passes.each(look, zip(self.chunks, ends[:-1], strict=True))
+        return sample_K
 
     def _known(self, key: int, placed_T: Int64[Tensor, " T"]) -> KnownTies:
         return KnownTies(key, placed_T, self._starts, self.chunks)

@@ -90,11 +90,12 @@ class KnownTies(NamedTuple):
         return counts_B
 
     def held(self, cut: Cut) -> Iterator[Tensor]:
-        """Those that come before the cut."""
-        for chunk, start in zip(self.chunks, self.starts, strict=False):
-            bounds = torch.tensor([start, start + cut.held_of(chunk)])
-            first, last = self._before(bounds).tolist()
-            yield self.placed[first:last]
+        """Those that come before the cut; chunks without any are left out."""
+        starts = torch.tensor(self.starts[:-1])
+        held = torch.tensor([cut.held_of(chunk) for chunk in self.chunks])
+        for first, last in self._before(torch.stack([starts, starts + held], 1)).tolist():
+            if first < last:
+                yield self.placed[first:last]
 
     def _before(self, place_B: Tensor) -> Tensor:
         """How many lie before each of these places."""

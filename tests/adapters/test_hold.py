@@ -71,7 +71,7 @@ def test_history_is_the_same_when_a_span_takes_many_pieces(
         return found
 
     whole = chosen()
-    monkeypatch.setattr(adapter, "passes_where", lambda values: passes._replace(piece=8))
+    monkeypatch.setattr(adapter, "passes_where", lambda device: passes._replace(piece=8))
     assert chosen() == whole
 
 

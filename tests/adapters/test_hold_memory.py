@@ -66,7 +66,7 @@ def test_no_call_takes_more_than_64_mib_for_a_moment(
 ) -> None:
     # As on an accelerator, where keys are put in order in host memory.
     passes = TORCH._replace(sort=LOOPS.sort)
-    monkeypatch.setattr(hold_module, "passes_where", lambda values: passes)
+    monkeypatch.setattr(hold_module, "passes_where", lambda device: passes)
     for peak in peaks(module, entries):
         assert 8 * MIB < peak + BROUGHT_OVER < 64 * MIB
 

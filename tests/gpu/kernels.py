@@ -193,7 +193,7 @@ def test_a_hold_by_kernels_is_the_hold_by_torch(
     moments: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def after(passes: Passes) -> tuple[list[list[int]], list[Tensor]]:
-        monkeypatch.setattr(adapter, "passes_where", lambda values: passes)
+        monkeypatch.setattr(adapter, "passes_where", lambda device: passes)
         module, masks = nn.Module(), []
         for name, count in {"a": 2 * BLOCK + 3, "b": 77, "unused": 5}.items():
             module.register_parameter(name, nn.Parameter(drawn(count, count)))
