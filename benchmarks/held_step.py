@@ -32,7 +32,7 @@ from mifo_ext.adapters.hold import ParameterHold
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
 from mifo_ext.settings import HoldSettings
 
-OURS = {"own": "ours, own moments", "shared": "ours, shared moments"}
+OURS = {"own": "ours, own", "shared": "ours, shared"}
 LR = 1e-5
 CLIP_NORM = 0.1
 HELD = HoldSettings(entries="moved_most", fraction=0.5, decay=0.5, mode="exact", seed=0)
@@ -68,7 +68,7 @@ def alternatives(entries: int, device: torch.device) -> dict[str, Callable[[], o
     runs: dict[str, Callable[[], object]] = {
         name: partial(hold.step, lr=LR) for name, hold in holds.items()
     }
-    return runs | {"torch, its choice": clipped(default.step), "torch, fused": clipped(fused.step)}
+    return runs | {"torch": clipped(default.step), "fused": clipped(fused.step)}
 
 
 def timed_at_work(run: Callable[[], object], seconds: list[float]) -> Callable[[], None]:
@@ -98,9 +98,7 @@ def measured(
             "name": name,
             "seconds": statistics.median(taken),
             "processor_seconds": statistics.median(at_work[name][-repeats:]),
-            **{
-                f"{moments}_over_it": ratio(seconds[ours], taken) for moments, ours in OURS.items()
-            },
+            **{f"{moments}_over_it": ratio(seconds[ours], taken) for moments, ours in OURS.items()},
             **{
                 f"{moments}_over_it_processor": ratio(
                     at_work[ours][-repeats:], at_work[name][-repeats:]

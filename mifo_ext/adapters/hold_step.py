@@ -77,7 +77,13 @@ class HeldStep(NamedTuple):
             return None
         steps = self.moments.steps(parameters)
         change = self.passes.masked_adamw_of_(
-            [flat(parameter) for parameter in parameters], _in_float32(gradients), moments, self.packed, pieces, steps=steps, **options
+            [flat(parameter) for parameter in parameters],
+            _in_float32(gradients),
+            moments,
+            self.packed,
+            pieces,
+            steps=steps,
+            **options,
         )
         return [change]
 

@@ -2,7 +2,10 @@
 
 Dimensions:
     N  entries of a piece
-    K  keys set aside
+    K  keys set aside, or sampled
+    Q  pieces of this rank
+    C  chunks of this rank
+    B  bins of a histogram
     T  tied entries on this rank
     P  bytes of this rank's packed mask
 """
@@ -139,7 +142,13 @@ class KeyedEntries(NamedTuple):
             number, piece = item
             keys_N, mask_P = self._keys(piece.entries), piece.of_mask(packed_P)
             self.passes.around(
-                keys_N, piece.entries.importance, band, aside, piece.place, mask_P, counts_Q3[number]
+                keys_N,
+                piece.entries.importance,
+                band,
+                aside,
+                piece.place,
+                mask_P,
+                counts_Q3[number],
             )
 
         self.passes.each(look, enumerate(self._pieces()))
@@ -165,12 +174,7 @@ class KeyedEntries(NamedTuple):
             return kth_largest(
                 rest, band, lambda key_B: up_to(aside, key_B), sum_over_ranks=self.sum_over_ranks
             )
-        return kth_largest_of_all(
-            rest,
-            band,
-            lambda: (self._keys(piece.entries) for piece in self._pieces()),
-            sum_over_ranks=self.sum_over_ranks,
-        )
+        return kth_largest_of_all(rest, band, self._histogram, sum_over_ranks=self.sum_over_ranks)
 
     def cut(self, kth: Kth, found: Around) -> Cut:
         """Where the first `kth.rest` of the entries tied at `kth.key` end."""
@@ -231,15 +235,23 @@ class KeyedEntries(NamedTuple):
         if found.band.low == found.band.high == key:
             return found.by_chunk
 
-        def count(piece: _Piece) -> tuple[int, int]:
+        def count(piece: _Piece) -> tuple[int, Tensor]:
             keys_N = self._keys(piece.entries)
             ties = self.passes.ties_by_block(keys_N, key, at=0, size=keys_N.numel(), blocks=1)
-            return piece.chunk, int(ties)
+            return piece.chunk, ties
 
-        by_chunk = [0] * len(self.chunks)
-        for chunk, ties in self.passes.each(count, self._pieces()):
-            by_chunk[chunk] += ties
-        return by_chunk
+        counted = self.passes.each(count, self._pieces())
+        by_chunk_C = torch.zeros(len(self.chunks), dtype=torch.int64)
+        if counted:
+            ties_Q = torch.cat([ties for _, ties in counted]).cpu()
+            by_chunk_C.index_add_(0, torch.tensor([chunk for chunk, _ in counted]), ties_Q)
+        return by_chunk_C.tolist()  # type: ignore[no-any-return]
+
+    def _histogram(self, first: int, last: int, low: int, bins: int) -> Int64[Tensor, " B"]:
+        counts_B = torch.zeros(bins, dtype=torch.int64, device=self._device)
+        for piece in self._pieces():
+            self.passes.histogram(self._keys(piece.entries), first, last, low, counts_B)
+        return counts_B.cpu()
 
     def _refuse(self) -> None:
         """Name the parameters whose importance is no number from 0 up."""

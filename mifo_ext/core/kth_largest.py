@@ -15,7 +15,7 @@ Dimensions:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -26,6 +26,9 @@ SumOverRanks = Callable[[Int64[Tensor, " B"]], Int64[Tensor, " B"]]
 UpTo = Callable[[Int64[Tensor, " B"]], Int64[Tensor, " B"]]
 """How many of this rank's keys are at most as large as each of the given ones, which ascend from
 -1 at least to `LARGEST` at most."""
+
+HistogramOfAll = Callable[[int, int, int, int], Int64[Tensor, " B"]]
+"""Counts this rank's keys from the first to the last, in bins of so many low bits, so many bins."""
 
 LARGEST = (1 << 31) - 1
 """The largest key."""
@@ -133,22 +136,17 @@ def kth_largest(k: int, band: Band, up_to: UpTo, *, sum_over_ranks: SumOverRanks
 def kth_largest_of_all(
     k: int,
     band: Band,
-    keys: Callable[[], Iterable[Int32[Tensor, " K"]]],
+    histogram_of_all: HistogramOfAll,
     *,
     sum_over_ranks: SumOverRanks,
 ) -> Kth:
     """`kth_largest` of those keys that lie in the band, by passes over all.
 
-    `keys` gives this rank's keys, in pieces, and is called once a round.
+    `histogram_of_all` goes over this rank's keys, and is called once a round.
     """
 
     def histogram(first: int, low: int, bins: int) -> Tensor:
-        counts_B = torch.zeros(bins, dtype=torch.int64)
-        last = min(first + (bins << low) - 1, band.high)
-        for keys_K in keys():
-            inside_K = keys_K[(keys_K >= first) & (keys_K <= last)]
-            counts_B += torch.bincount((inside_K - first) >> low, minlength=bins).cpu()
-        return counts_B
+        return histogram_of_all(first, min(first + (bins << low) - 1, band.high), low, bins)
 
     return _by_histograms(k, band, histogram, sum_over_ranks=sum_over_ranks, bits=_LONG_BITS)
 

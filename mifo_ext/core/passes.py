@@ -50,6 +50,7 @@ class Passes(NamedTuple):
         sort: see `sort`.
         set_bits: see `set_bits`.
         ties_by_block: see `ties_by_block`.
+        histogram: see `histogram`.
         pack: see `pack`.
         overlap: see `overlap`.
         squared_norms: see `mifo_ext.core.masked_adamw.squared_norms`.
@@ -65,6 +66,7 @@ class Passes(NamedTuple):
     sort: Callable[[Tensor], Tensor]
     set_bits: Callable[[Tensor, Tensor], None]
     ties_by_block: Callable[..., Tensor]
+    histogram: Callable[[Tensor, int, int, int, Tensor], None]
     pack: Callable[[Tensor, int, int, Tensor], None]
     overlap: Callable[[Tensor, Tensor], Tensor]
     squared_norms: Callable[..., Tensor]
@@ -152,7 +154,15 @@ def ties_by_block(
 ) -> Int64[Tensor, " B"]:
     """Count keys that equal `key` by blocks of `size` entries; the first key lies `at` so many."""
     place_K = (keys_N == key).nonzero().squeeze(1) + at
-    return torch.bincount(place_K // size, minlength=blocks).cpu()
+    return torch.bincount(place_K // size, minlength=blocks)
+
+
+def histogram(
+    keys_N: Int32[Tensor, " N"], first: int, last: int, low: int, counts_B: Int64[Tensor, " B"]
+) -> None:
+    """Add to the counts of bins, of so many low bits each, the keys from `first` to `last`."""
+    inside_K = keys_N[(keys_N >= first) & (keys_N <= last)]
+    counts_B += torch.bincount((inside_K - first) >> low, minlength=counts_B.numel())
 
 
 def pack(keys_N: Int32[Tensor, " N"], key: int, ties: int, out_P: UInt8[Tensor, " P"]) -> None:
@@ -182,6 +192,7 @@ TORCH = Passes(
     sort=sort,
     set_bits=set_bits,
     ties_by_block=ties_by_block,
+    histogram=histogram,
     pack=pack,
     overlap=overlap,
     squared_norms=squared_norms,

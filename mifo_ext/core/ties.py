@@ -132,7 +132,9 @@ class SoughtTies(NamedTuple):
             return self.passes.ties_by_block(keys_N, self.key, at=at, size=size, blocks=number)
 
         counts = self.passes.each(count, self._pieces(name, blocks))
-        return torch.stack([torch.zeros(blocks.number, dtype=torch.int64), *counts]).sum(0)
+        if not counts:
+            return torch.zeros(blocks.number, dtype=torch.int64)
+        return torch.stack(counts).sum(0).cpu()
 
     def _pieces(self, name: str, blocks: Blocks) -> Iterator[Chunk]:
         """What lies in the blocks, of chunks that have ties."""

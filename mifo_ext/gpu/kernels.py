@@ -69,6 +69,36 @@ def around(
 
 
 @triton.jit
+def ties_by_block(keys, counts, count, key, at, size, BLOCK: tl.constexpr):
+    """Add the keys that equal `key` to the counts of the blocks of `size` they lie in."""
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    equal = (tl.load(keys + index, index < count, -1) == key).to(tl.int32)
+    number = tl.sum(equal)
+    if number > 0:
+        first = (at + tl.program_id(0).to(tl.int64) * BLOCK) // size
+        last = (at + tl.minimum(tl.program_id(0).to(tl.int64) * BLOCK + BLOCK, count) - 1) // size
+        if first == last:  # A single address is written to once, not by every entry.
+            tl.atomic_add(counts + first, number.to(tl.int64))
+        else:
+            tl.atomic_add(
+                counts + (at + index.to(tl.int64)) // size, equal.to(tl.int64), equal != 0
+            )
+
+
+@triton.jit
+def histogram(keys, counts, count, first, last, low, BINS: tl.constexpr, BLOCK: tl.constexpr):
+    """Add the keys from `first` to `last` to bins of so many low bits."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    key = tl.load(keys + at, at < count, -1)
+    inside = (key >= first) & (key <= last)
+    if tl.sum(inside.to(tl.int32)) > 0:
+        # What lies outside goes to a bin of its own.
+        found = tl.histogram(tl.where(inside, (key - first) >> low, BINS), 2 * BINS)
+        number = tl.arange(0, 2 * BINS)
+        tl.atomic_add(counts + number, found.to(tl.int64), (number < BINS) & (found > 0))
+
+
+@triton.jit
 def _ones(byte):
     """How many bits of each byte are set."""
     byte = byte - ((byte >> 1) & 0x55)
@@ -146,7 +176,11 @@ def _step_block(
     inside = tl.full((BLOCK,), 1, tl.int1) if WHOLE else at < length
     weight, first = _address(weights, row, ALIGNED) + at, _address(firsts, row, ALIGNED) + at
     second = _address(seconds, row, ALIGNED) + at
-    w, m, v = tl.load(weight, inside, 0.0), tl.load(first, inside, 0.0), tl.load(second, inside, 0.0)
+    w, m, v = (
+        tl.load(weight, inside, 0.0),
+        tl.load(first, inside, 0.0),
+        tl.load(second, inside, 0.0),
+    )
     g = tl.load(_address(gradients, row, ALIGNED) + at, inside, 0.0) * scale
     changed = inside
     if HELD:

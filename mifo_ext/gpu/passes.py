@@ -6,6 +6,7 @@ Dimensions:
     N  consecutive entries of one parameter, with their keys
     Q  pieces that are worked on together
     P  bytes that pack N bits, ceil(N / 8)
+    B  blocks, or bins of a histogram
 """
 
 from __future__ import annotations
@@ -74,6 +75,27 @@ def sort(keys_K: Tensor) -> Tensor:
     in_order = keys_K.cpu().numpy()
     in_order.sort()
     return torch.from_numpy(in_order)
+
+
+def ties_by_block(
+    keys_N: Int32[Tensor, " N"], key: int, *, at: int, size: int, blocks: int
+) -> Int64[Tensor, " B"]:
+    """Count keys that equal `key` by blocks; see `core.passes.ties_by_block`."""
+    counts_B = torch.zeros(blocks, dtype=torch.int64, device=keys_N.device)
+    kernels.ties_by_block[(triton.cdiv(keys_N.numel(), BLOCK),)](
+        keys_N.contiguous(), counts_B, keys_N.numel(), key, at, size, BLOCK=BLOCK
+    )
+    return counts_B
+
+
+def histogram(
+    keys_N: Int32[Tensor, " N"], first: int, last: int, low: int, counts_B: Int64[Tensor, " B"]
+) -> None:
+    """Add keys to the counts of bins, a power of two of them; see `core.passes.histogram`."""
+    kernels.histogram[(triton.cdiv(keys_N.numel(), BLOCK),)](
+        keys_N.contiguous(), counts_B, keys_N.numel(), first, last, low,
+        BINS=counts_B.numel(), BLOCK=BLOCK,
+    )  # fmt: skip
 
 
 def overlap(one_P: UInt8[Tensor, " P"], other_P: UInt8[Tensor, " P"]) -> Int64[Tensor, " 2"]:
@@ -191,13 +213,10 @@ class _Table:
         grid: programs: one for each block of each piece.
     """
 
-    def __init__(
-        self, pieces: Pieces, held: Tensor | None, *tensors: Sequence[Tensor]
-    ) -> None:
+    def __init__(self, pieces: Pieces, held: Tensor | None, *tensors: Sequence[Tensor]) -> None:
         self._device = tensors[0][0].device if tensors[0] else torch.device("cpu")
         rows = [
-            torch.tensor([tensor.data_ptr() for tensor in of_all])[pieces.tensor]
-            + 4 * pieces.first
+            torch.tensor([tensor.data_ptr() for tensor in of_all])[pieces.tensor] + 4 * pieces.first
             for of_all in tensors
         ]
         self.aligned = all(bool((row & 15 == 0).all()) for row in rows)
@@ -224,6 +243,8 @@ KERNELS = TORCH._replace(
     weigh_=weigh_,
     around=around,
     sort=sort,
+    ties_by_block=ties_by_block,
+    histogram=histogram,
     overlap=overlap,
     squared_norms=squared_norms,
     masked_adamw_=masked_adamw_,

@@ -18,7 +18,7 @@ from mifo_ext.core.adamw import AdamWSettings, Moments
 from mifo_ext.core.importance import INFINITY_BITS, check_decay, float_bits
 from mifo_ext.core.kth_largest import Band
 from mifo_ext.core.masked_adamw import check_mode
-from mifo_ext.core.passes import Passes
+from mifo_ext.core.passes import Passes, histogram
 from mifo_ext.core.placed_keys import Aside
 from mifo_ext.loops import kernels
 from mifo_ext.loops.compiled import each
@@ -164,6 +164,7 @@ LOOPS = Passes(
     sort=sort,
     set_bits=set_bits,
     ties_by_block=ties_by_block,
+    histogram=histogram,
     pack=pack,
     overlap=overlap,
     squared_norms=squared_norms,

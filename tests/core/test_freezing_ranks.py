@@ -50,9 +50,7 @@ def small(*, stride: int, set_aside: int) -> Iterator[None]:
 def test_no_more_keys_are_set_aside_than_there_is_room_for(band: Band, room: int) -> None:
     seen: list[tuple[int, int]] = []
 
-    def around(
-        keys: Tensor, importance: Tensor, band: Band, aside: Aside, *rest: Any
-    ) -> None:
+    def around(keys: Tensor, importance: Tensor, band: Band, aside: Aside, *rest: Any) -> None:
         seen.append((aside.room, int(aside.used)))
         TORCH.around(keys, importance, band, aside, *rest)
 

@@ -85,9 +85,7 @@ def test_the_same_entries_are_held_as_on_a_processor(entries: str) -> None:
         assert all(torch.equal(a, b) for a, b in zip(masks, others, strict=True))
         assert step_there.gradient_norm == pytest.approx(step.gradient_norm, rel=1e-5)
         assert step_there.update_norm == pytest.approx(step.update_norm, rel=1e-4)
-    state, there = (
-        hold.state_dict()["host"]["history"] for hold in holds
-    )
+    state, there = (hold.state_dict()["host"]["history"] for hold in holds)
     assert all(torch.equal(a, b) for a, b in zip(state, there, strict=True))
 
 
@@ -97,9 +95,7 @@ def test_live_entries_follow_torch_and_held_ones_keep_every_bit(moments: str, mo
     module = model().to(torch.accelerator.current_accelerator())
     torchs = copy.deepcopy(module)
     settings = {"lr": 1e-3, "betas": ADAMW.betas, "eps": ADAMW.eps}
-    optimizer = torch.optim.AdamW(
-        module.parameters(), weight_decay=ADAMW.weight_decay, **settings
-    )
+    optimizer = torch.optim.AdamW(module.parameters(), weight_decay=ADAMW.weight_decay, **settings)
     theirs = torch.optim.AdamW(torchs.parameters(), weight_decay=ADAMW.weight_decay, **settings)
     hold = hold_on(module, moments=moments, rl_optimizer=optimizer, mode=mode)
     hold.begin_phase()

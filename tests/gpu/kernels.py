@@ -78,6 +78,29 @@ def test_keys_around_a_band_are_counted_and_picked_alike(
     assert found[0] == found[1]
 
 
+@few
+@given(count=lengths, seed=seeds, at=st.integers(0, 3000), size=st.sampled_from([1, 8, 4096]))
+def test_ties_are_counted_by_the_block_they_lie_in(
+    count: int, seed: int, at: int, size: int
+) -> None:
+    keys = float_bits(drawn(count, seed).abs())
+    key, blocks = int(keys[seed % count]), (at + count - 1) // size + 1
+    counts = [p.ties_by_block(keys, key, at=at, size=size, blocks=blocks).tolist() for p in BOTH]
+    assert counts[0] == counts[1]
+
+
+@few
+@given(count=lengths, seed=seeds, bits=st.sampled_from([1, 7, 10]), low=st.integers(0, 21))
+def test_histograms_are_the_same(count: int, seed: int, bits: int, low: int) -> None:
+    keys = float_bits(drawn(count, seed).abs())
+    first, bins = max(0, int(keys[seed % count]) - 5), 1 << bits
+    last = min(first + (bins << low) - 1, LARGEST) - seed % 3
+    counts = [torch.full((bins,), 3, device=DEVICE) for _ in BOTH]
+    for passes, counts_B in zip(BOTH, counts, strict=True):
+        passes.histogram(keys, first, last, low, counts_B)
+    assert counts[0].tolist() == counts[1].tolist()
+
+
 @pytest.mark.parametrize("bad", [-1.0, -0.0, float("inf"), float("nan")])
 def test_importance_that_is_no_number_from_0_up_shows(bad: float) -> None:
     for position in (0, BLOCK - 1, BLOCK + 30):
@@ -99,7 +122,12 @@ def test_overlap_counts_bits_of_both_and_of_either(count: int, seed: int) -> Non
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
 def test_keys_are_put_in_order(dtype: torch.dtype) -> None:
-    assert KERNELS.sort(torch.tensor([3, 0, 7, 3], dtype=dtype, device=DEVICE)).tolist() == [0, 3, 3, 7]
+    assert KERNELS.sort(torch.tensor([3, 0, 7, 3], dtype=dtype, device=DEVICE)).tolist() == [
+        0,
+        3,
+        3,
+        7,
+    ]
 
 
 def follow(ours: Tensor, theirs: Tensor, *, moved: float) -> None:
@@ -184,7 +212,11 @@ def test_many_pieces_are_one_launch_wherever_they_lie(shift: int) -> None:
     assert change.item() == pytest.approx(changed, rel=1e-5)
     for mine, theirs in zip((weights, moments), expected, strict=True):
         for a, b in zip(mine, theirs, strict=True):
-            for x, y in zip(a if isinstance(a, tuple) else (a,), b if isinstance(b, tuple) else (b,), strict=True):
+            for x, y in zip(
+                a if isinstance(a, tuple) else (a,),
+                b if isinstance(b, tuple) else (b,),
+                strict=True,
+            ):
                 follow(x, y, moved=1.0)
 
 

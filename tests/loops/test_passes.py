@@ -68,7 +68,13 @@ def test_a_decay_outside_its_range_is_refused(passes: Passes, decay: float) -> N
 
 
 def around(
-    passes: Passes, keys: Tensor, importance: Tensor, band: Band, room: int, place: int, above: Tensor
+    passes: Passes,
+    keys: Tensor,
+    importance: Tensor,
+    band: Band,
+    room: int,
+    place: int,
+    above: Tensor,
 ) -> tuple[list[int], Aside]:
     """What one piece alone gives: counts, and what is set aside."""
     aside, counts = Aside(room, keys.device), torch.zeros(3, dtype=torch.int64)

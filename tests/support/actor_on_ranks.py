@@ -114,7 +114,9 @@ def masks(worker: Any) -> dict[str, torch.Tensor]:
     hold = worker.hold
     return {
         f"{span.name}:{span.start}": unpack_bits(packed, span.length).clone()
-        for span, packed in zip(hold.layout.spans, hold.layout.masks(*hold.device_tensors()), strict=True)
+        for span, packed in zip(
+            hold.layout.spans, hold.layout.masks(*hold.device_tensors()), strict=True
+        )
     }
 
 
