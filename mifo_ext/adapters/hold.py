@@ -128,7 +128,7 @@ class ParameterHold:
         chunks = self._chunks(values, self._host.snapshot)
         held, threshold, jaccard = 0, None, None
         if self.settings.entries != "none":
-            selection, self._packed = self._choose(chunks, weighed.sample_K, passes)
+            selection, self._packed = self._choose(chunks, weighed.sample, passes)
             held, threshold = selection.held, selection.threshold
             jaccard = self._host.take_mask(self._packed, passes)
         self._host.end_phase(carry=self._carries_history)

@@ -73,7 +73,7 @@ class HostMemory:
         """
         last, jaccard = self.mask, None
         if last is not None:
-            pairs = zip(packed_P.split(_AT_ONCE), last.split(_AT_ONCE), strict=True)
+            pairs = zip(torch.split(packed_P, _AT_ONCE), torch.split(last, _AT_ONCE), strict=True)
             counts = passes.each(
                 lambda pair: passes.overlap(pair[0], pair[1].to(pair[0].device, non_blocking=True)),
                 pairs,

@@ -24,12 +24,12 @@ class Weighed(NamedTuple):
     Attributes:
         moved: entries that the phase changed, over all ranks.
         update_norm: Euclidean norm of the change, over all ranks.
-        sample_K: keys of a sample of this rank's entries, on the device; see `choose_held`.
+        sample: keys of a sample of this rank's entries, on the device; see `choose_held`.
     """
 
     moved: int
     update_norm: float
-    sample_K: Tensor
+    sample: Tensor
 
 
 def weigh(layout: Layout, host: HostMemory, settings: HoldSettings, passes: Passes) -> Weighed:

@@ -144,4 +144,4 @@ def choose_held(
 
 def masks_of(packed_P: UInt8[Tensor, " P"], lengths: Sequence[int]) -> list[UInt8[Tensor, " p"]]:
     """The packed masks of chunks of so many entries, as views of the mask of all."""
-    return list(packed_P.split([-(-length // 8) for length in lengths]))
+    return list(torch.split(packed_P, [-(-length // 8) for length in lengths]))

@@ -160,7 +160,7 @@ class KeyedEntries(NamedTuple):
         if improper:
             self._refuse()
         in_order = None if some_crowded else self.passes.sort(aside.placed_K[: int(here_3[1])])
-        by_chunk = [int(part_Q.sum()) for part_Q in counts_Q3[:, 1].split(each)]
+        by_chunk = [int(part_Q.sum()) for part_Q in torch.split(counts_Q3[:, 1], each)]
         return Around(band, above, inside, packed_P, in_order, by_chunk)
 
     def kth_largest(self, k: int, found: Around) -> Kth:
@@ -245,7 +245,7 @@ class KeyedEntries(NamedTuple):
         if counted:
             ties_Q = torch.cat([ties for _, ties in counted]).cpu()
             by_chunk_C.index_add_(0, torch.tensor([chunk for chunk, _ in counted]), ties_Q)
-        return by_chunk_C.tolist()  # type: ignore[no-any-return]
+        return by_chunk_C.tolist()
 
     def _histogram(self, first: int, last: int, low: int, bins: int) -> Int64[Tensor, " B"]:
         counts_B = torch.zeros(bins, dtype=torch.int64, device=self._device)

@@ -9,7 +9,6 @@ of `_step_block` in this order.
 """
 
 # mypy: ignore-errors
-# ruff: noqa: ANN001, ANN202
 
 import triton
 import triton.language as tl

@@ -12,6 +12,7 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from mifo_ext.core.adamw import AdamWSettings, Moments
 from mifo_ext.core.importance import check_decay, float_bits
 from mifo_ext.core.kth_largest import Band
 from mifo_ext.core.masked_adamw import check_mode
-from mifo_ext.core.passes import TORCH, Passes
+from mifo_ext.core.passes import TORCH
 from mifo_ext.core.pieces import Pieces, one_piece
 from mifo_ext.core.placed_keys import Aside
 from mifo_ext.gpu import kernels
@@ -193,13 +194,11 @@ def masked_adamw_(
     *,
     held: UInt8[Tensor, " P"] | None,
     step: int,
-    **options: object,
+    **options: Any,
 ) -> Float64[Tensor, ""]:
     """Take one AdamW step on the live entries of one piece; see `masked_adamw_of_`."""
-    return masked_adamw_of_(
-        [weight_N], [gradient_N.contiguous()], [moments], held, one_piece(weight_N.numel()),
-        steps=[step], **options,
-    )  # type: ignore[arg-type]  # fmt: skip
+    piece, gradients = one_piece(weight_N.numel()), [gradient_N.contiguous()]
+    return masked_adamw_of_([weight_N], gradients, [moments], held, piece, steps=[step], **options)
 
 
 class _Table:

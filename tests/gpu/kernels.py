@@ -1,4 +1,4 @@
-"""The kernels give what torch's operations give; run by `test_kernels.py`, and on a GPU as it is."""
+"""The kernels give what torch's operations give; `test_kernels.py` runs this, a GPU as it is."""
 
 from __future__ import annotations
 
