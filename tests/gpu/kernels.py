@@ -95,9 +95,10 @@ def test_histograms_are_the_same(count: int, seed: int, bits: int, low: int) -> 
     keys = float_bits(drawn(count, seed).abs())
     first, bins = max(0, int(keys[seed % count]) - 5), 1 << bits
     last = min(first + (bins << low) - 1, LARGEST) - seed % 3
-    counts = [torch.full((bins,), 3, device=DEVICE) for _ in BOTH]
+    counts = [torch.full((2 * bins,), 3, device=DEVICE) for _ in BOTH]
     for passes, counts_B in zip(BOTH, counts, strict=True):
-        passes.histogram(keys, first, last, low, counts_B)
+        passes.histogram(keys, first, last, low, counts_B[:bins])
+    assert counts[1][bins:].eq(3).all()  # Nothing is written behind the last bin.
     assert counts[0].tolist() == counts[1].tolist()
 
 
@@ -106,11 +107,17 @@ def test_importance_that_is_no_number_from_0_up_shows(bad: float) -> None:
     for position in (0, BLOCK - 1, BLOCK + 30):
         importance = torch.linspace(0, 3e38, BLOCK + 31, device=DEVICE)
         importance[position] = bad
-        above = torch.empty(BLOCK // 8 + 4, dtype=torch.uint8, device=DEVICE)
-        counts = torch.zeros(3, dtype=torch.int64, device=DEVICE)
-        keys, band = float_bits(importance), Band(5, 9)
-        KERNELS.around(keys, importance, band, Aside(0, DEVICE), 0, above, counts)
-        assert int(counts[2]) == 1
+        assert improper(importance) == 1
+        importance.view(torch.int32)[position] = -1  # a NaN, too
+        assert improper(importance) == 1
+
+
+def improper(importance: Tensor) -> int:
+    above = torch.empty(BLOCK // 8 + 4, dtype=torch.uint8, device=DEVICE)
+    counts = torch.zeros(3, dtype=torch.int64, device=DEVICE)
+    keys, band = float_bits(importance), Band(5, 9)
+    KERNELS.around(keys, importance, band, Aside(0, DEVICE), 0, above, counts)
+    return int(counts[2])
 
 
 @few
