@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
-from mifo_ext.adapters.shards import Layout, Part, flat
+from mifo_ext.adapters.shards import Layout, Part
+from mifo_ext.adapters.wholes import flat
 from mifo_ext.core.adamw import Moments
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
 from mifo_ext.adapters.hold_sft import SftMoments
 from mifo_ext.adapters.host_link import HostLink
-from mifo_ext.adapters.shards import SPAN, Layout, Part, flat
+from mifo_ext.adapters.shards import SPAN, Layout, Part
+from mifo_ext.adapters.wholes import flat
 from mifo_ext.core.passes import Passes
 
 
