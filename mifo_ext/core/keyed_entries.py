@@ -116,7 +116,7 @@ class KeyedEntries(NamedTuple):
     def likely_band(self, k: int, total: int, sample_K: Tensor | None = None) -> Band:
         """Where the k-th largest of `total` keys almost surely lies, or the smallest above 0.
 
-        `sample_K` is what `sampled` gives for all of this rank's chunks, in any order.
+        `sample_K` is what `write_sample` writes for all of this rank's chunks, in any order.
         """
         if sample_K is None:
             sample_K = self._sample(total)
