@@ -30,7 +30,7 @@ class HostMemory:
     Attributes:
         snapshot: weights when the RL phase began; None when none is under way.
         history: importance at the end of the last phase, of which entries of the last mask are
-            carried over (`carried_to`); None at first.
+            carried over (`carried`); None at first.
         mask: the last mask of all spans, packed; None at first.
     """
 
@@ -65,7 +65,7 @@ class HostMemory:
         return self.history, self._layout.masks(self.mask)
 
     def take_mask(self, packed_P: Tensor, passes: Passes) -> float | None:
-        """Keep a new mask in the place of the last one, on which it must not depend any more.
+        """Keep a new mask in the place of the last one, which nothing needs any more.
 
         Returns:
             Intersection over union of both, over all ranks; None when there was none, or when both
