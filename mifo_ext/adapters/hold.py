@@ -26,6 +26,7 @@ from mifo_ext.adapters.host_link import passes_where
 from mifo_ext.adapters.shards import Layout
 from mifo_ext.core.freezing import Selection, choose_held, held_count
 from mifo_ext.core.importance import Chunk
+from mifo_ext.core.keyed_entries import FirstLook
 from mifo_ext.core.masked_adamw import clip_scale
 from mifo_ext.core.passes import Passes
 from mifo_ext.settings import HoldSettings
@@ -128,9 +129,10 @@ class ParameterHold:
         chunks = self._chunks(values, self._host.snapshot)
         held, threshold, jaccard = 0, None, None
         if self.settings.entries != "none":
-            selection, self._packed = self._choose(chunks, weighed.sample, passes)
+            selection, self._packed = self._choose(chunks, weighed.look, passes)
             held, threshold = selection.held, selection.threshold
             jaccard = self._host.take_mask(self._packed, passes)
+        moved, update_norm = weighed.moved()
         self._host.end_phase(carry=self._carries_history)
         self._engaged = True
         self.layout.wait()
@@ -139,9 +141,9 @@ class ParameterHold:
             held_fraction=held / self.layout.entries,
             threshold=threshold,
             jaccard=jaccard,
-            moved=weighed.moved,
+            moved=moved,
             entries=self.layout.entries,
-            update_norm=weighed.update_norm,
+            update_norm=update_norm,
             seconds=time.perf_counter() - started,
         )
 
@@ -222,7 +224,7 @@ class ParameterHold:
         self._moments.load(state["sft"])
 
     def _choose(
-        self, chunks: list[Chunk], sample_K: Tensor, passes: Passes
+        self, chunks: list[Chunk], first_look: FirstLook, passes: Passes
     ) -> tuple[Selection, Tensor]:
         return choose_held(
             chunks,
@@ -233,7 +235,7 @@ class ParameterHold:
             seed=self.settings.seed,
             sum_over_ranks=self.layout.sum_over_ranks,
             passes=passes,
-            sample_K=sample_K,
+            first_look=first_look,
         )
 
     def _chunks(self, values: list[Tensor], importance: list[Tensor]) -> list[Chunk]:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
-from mifo_ext.adapters.shards import Layout, Part
+from mifo_ext.adapters.shards import Layout, Part, WithGradient
 from mifo_ext.adapters.wholes import flat
 from mifo_ext.core.adamw import Moments
+from mifo_ext.core.pieces import Pieces, each_alone
 
 
 class SftMoments(Protocol):
@@ -25,11 +26,11 @@ class SftMoments(Protocol):
     def of(self, part: Part) -> Moments:
         """A part's moments where they lie, to be updated in place."""
 
-    def beside(self, parameters: list[nn.Parameter]) -> list[Moments] | None:
-        """Each parameter's moments, flat, if they lie where the parameters do; else None."""
+    def together(self, having: WithGradient) -> tuple[list[Moments], Pieces]:
+        """Moments where they lie, flat, to be updated in place, and where in them the spans do."""
 
     def steps(self, parameters: list[nn.Parameter]) -> list[int]:
-        """The number of the update under way for each parameter, from 1; see `beside`."""
+        """The number of the update under way for each parameter, from 1."""
 
     def state(self) -> dict[str, Any]:
         """What must be saved: tensors and plain values."""
@@ -54,7 +55,7 @@ def sft_moments(
 
 
 class OwnMoments:
-    """SFT's own moments, float32 in host memory, brought to the device span by span."""
+    """SFT's own moments, float32 in host memory."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -82,12 +83,17 @@ class OwnMoments:
         assert self._exp_avg_sq is not None
         return Moments(part.of(self._exp_avg), part.of(self._exp_avg_sq))
 
-    def beside(self, parameters: list[nn.Parameter]) -> list[Moments] | None:
-        """None: they come span by span."""
+    def together(self, having: WithGradient) -> tuple[list[Moments], Pieces]:
+        """Each span's, in host memory."""
+        assert self._exp_avg is not None
+        assert self._exp_avg_sq is not None
+        moments = [Moments(self._exp_avg[i], self._exp_avg_sq[i]) for i in having.spans]
+        return moments, each_alone(having.pieces)
 
     def steps(self, parameters: list[nn.Parameter]) -> list[int]:
-        """Not asked for: `step` knows each span's."""
-        raise NotImplementedError
+        """The number of the update under way for each, from 1."""
+        names = {span.parameter: span.name for span in self._layout.spans}
+        return [self._steps[names[parameter]] for parameter in parameters]
 
     def state(self) -> dict[str, Any]:
         """Moments and counters; no moments before the first update."""
@@ -142,9 +148,9 @@ class SharedMoments:
         inside = slice(inside.start, min(inside.stop, span.offset + span.length))
         return Moments(*(moment[inside] for moment in self._moments[span.parameter]))
 
-    def beside(self, parameters: list[nn.Parameter]) -> list[Moments] | None:
-        """Each parameter's."""
-        return [self._moments[parameter] for parameter in parameters]
+    def together(self, having: WithGradient) -> tuple[list[Moments], Pieces]:
+        """Each parameter's, in RL's optimizer."""
+        return [self._moments[parameter] for parameter in having.parameters], having.pieces
 
     def steps(self, parameters: list[nn.Parameter]) -> list[int]:
         """The number of the update under way for each, RL's updates included."""

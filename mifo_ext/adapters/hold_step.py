@@ -38,8 +38,9 @@ class HeldStep(NamedTuple):
         """Of the gradient over live and over held entries of the whole model."""
         together = self.passes.squared_norms_of
         if together is not None:
-            _, gradients, pieces = self.layout.with_gradient()
-            pairs = [together(_in_float32(gradients), self.packed, pieces)] if gradients else []
+            having = self.layout.with_gradient()
+            gradients = _in_float32(having.gradients)
+            pairs = [together(gradients, self.packed, having.pieces)] if gradients else []
             return self.layout.sum_pairs(pairs)
         masks = self._masks()
 
@@ -63,27 +64,26 @@ class HeldStep(NamedTuple):
             "mode": self.mode,
         }
         self.moments.begin([p for p in self.layout.parameters if p.grad is not None])
-        changes = self._at_once(options) if self.passes.masked_adamw_of_ is not None else None
-        if changes is None:
-            changes = self._by_parts(options)
+        at_once = self.passes.masked_adamw_of_ is not None
+        changes = self._at_once(options) if at_once else self._by_parts(options)
         pairs = [torch.stack([change, torch.zeros_like(change)]) for change in changes]
         return self.layout.sum_pairs(pairs)[0]
 
-    def _at_once(self, options: dict[str, object]) -> list[Tensor] | None:
-        """Of all entries together, if their moments lie beside them."""
+    def _at_once(self, options: dict[str, object]) -> list[Tensor]:
+        """Of all entries together."""
         assert self.passes.masked_adamw_of_ is not None
-        parameters, gradients, pieces = self.layout.with_gradient()
-        moments = self.moments.beside(parameters)
-        if moments is None or not parameters:
-            return None
-        steps = self.moments.steps(parameters)
+        having = self.layout.with_gradient()
+        if not having.parameters:
+            return []
+        moments, moments_at = self.moments.together(having)
         change = self.passes.masked_adamw_of_(
-            [flat(parameter) for parameter in parameters],
-            _in_float32(gradients),
+            [flat(parameter) for parameter in having.parameters],
+            _in_float32(having.gradients),
             moments,
             self.packed,
-            pieces,
-            steps=steps,
+            having.pieces,
+            moments_at=moments_at,
+            steps=self.moments.steps(having.parameters),
             **options,
         )
         return [change]

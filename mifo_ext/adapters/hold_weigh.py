@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -12,31 +13,61 @@ from mifo_ext.adapters.hold_state import HostMemory
 from mifo_ext.adapters.host_link import HostLink
 from mifo_ext.adapters.shards import SPAN, Layout, Part
 from mifo_ext.core.importance import RANKINGS, Chunk
-from mifo_ext.core.keyed_entries import write_sample
-from mifo_ext.core.kth_largest import sample_stride
-from mifo_ext.core.passes import Passes
+from mifo_ext.core.keyed_entries import FirstLook, write_sample
+from mifo_ext.core.kth_largest import Band, sample_stride
+from mifo_ext.core.passes import EndedPhase, Passes
+from mifo_ext.core.placed_keys import Aside
 from mifo_ext.settings import HoldSettings
 
 
 class Weighed(NamedTuple):
-    """What is known of a phase before anything is chosen.
+    """A phase's entries, to be chosen from.
 
     Attributes:
-        moved: entries that the phase changed, over all ranks.
-        update_norm: Euclidean norm of the change, over all ranks.
-        sample: keys of a sample of this rank's entries, on the device; see `choose_held`.
+        look: how they are looked at first.
+        moved: called once, after that: how many entries the phase changed, and the Euclidean norm
+            of the change, over all ranks.
     """
 
-    moved: int
-    update_norm: float
-    sample: Tensor
+    look: FirstLook
+    moved: Callable[[], tuple[int, float]]
 
 
 def weigh(layout: Layout, host: HostMemory, settings: HoldSettings, passes: Passes) -> Weighed:
     """Turn the snapshot into importance, where it lies; a phase must be under way.
 
-    The sample is taken on the way, while a piece is on the device.
+    Either at once, or where it can be while entries are looked at, so that nothing that lies in
+    host memory is gone through twice.
     """
+    known = settings.entries == "moved_most"  # Its keys are known with the importance.
+    if known and passes.weigh_around_of_ is not None and layout.spans:
+        return _while_looking(layout, host, settings, passes)
+    return _by_parts(layout, host, settings, passes)
+
+
+def _while_looking(
+    layout: Layout, host: HostMemory, settings: HoldSettings, passes: Passes
+) -> Weighed:
+    assert host.snapshot is not None
+    assert passes.sample_of is not None
+    assert passes.weigh_around_of_ is not None
+    pieces, values, history = layout.spans_alone, layout.values(), host.history
+    phase = EndedPhase(host.snapshot, values, history, host.mask, pieces, settings.decay)
+    start_Q = torch.tensor([span.start for span in layout.spans])
+    stride, totals = sample_stride(layout.entries), []
+    sample_of, weigh_around_of_ = passes.sample_of, passes.weigh_around_of_
+
+    def around(band: Band, aside: Aside, packed_P: Tensor) -> Tensor:
+        counts_Q3, total = weigh_around_of_(phase, band, aside, packed_P)
+        totals.append(total)
+        return counts_Q3
+
+    look = FirstLook(lambda: sample_of(phase, start_Q, stride), around)
+    return Weighed(look, lambda: _moved(layout, totals))
+
+
+def _by_parts(layout: Layout, host: HostMemory, settings: HoldSettings, passes: Passes) -> Weighed:
+    """Of one part after the other; the sample is taken while a part is on the device."""
     assert host.snapshot is not None
     values, snapshot, carried = layout.values(), host.snapshot, host.carried()
     link = HostLink(layout.device, SPAN)
@@ -64,8 +95,12 @@ def weigh(layout: Layout, host: HostMemory, settings: HoldSettings, passes: Pass
 
     totals = passes.each(weigh_part, zip(parts, chunks, places, counts, strict=True))
     layout.wait()
+    return Weighed(FirstLook(lambda: sample_K), lambda: _moved(layout, totals))
+
+
+def _moved(layout: Layout, totals: list[Tensor]) -> tuple[int, float]:
     changed, squared = layout.sum_pairs(totals)
-    return Weighed(int(changed), squared**0.5, sample_K)
+    return int(changed), squared**0.5
 
 
 def _chunk(layout: Layout, part: Part, importance: list[Tensor], values: list[Tensor]) -> Chunk:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mifo_ext.adapters.wholes import Whole, flat, wholes_of
 from mifo_ext.core.freezing import masks_of
-from mifo_ext.core.pieces import Pieces
+from mifo_ext.core.pieces import Pieces, each_alone
 
 SPAN = 1 << 20
 """Entries handled at once, 4 MiB in float32; a multiple of 8, so that masks fill whole bytes."""
@@ -60,6 +60,22 @@ class Part(NamedTuple):
         return packed[self.span][self.inside.start // 8 : -(-self.inside.stop // 8)]
 
 
+class WithGradient(NamedTuple):
+    """The parameters of a layout that have a gradient.
+
+    Attributes:
+        parameters: these.
+        gradients: their gradients, flat.
+        pieces: where their spans lie in either, and in a mask of all spans.
+        spans: the places of these among the spans.
+    """
+
+    parameters: list[nn.Parameter]
+    gradients: list[Tensor]
+    pieces: Pieces
+    spans: list[int]
+
+
 class Layout:
     """The trainable parameters of a module, as spans on this rank.
 
@@ -70,6 +86,7 @@ class Layout:
         group: ranks that share the model's entries; None if this rank holds them all.
         parameters: the Parameter objects that the spans lie in, each once.
         pieces: where the spans lie in `parameters`, and in a mask of all of them.
+        spans_alone: where they lie in values that are given for every span, and in that mask.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -84,6 +101,7 @@ class Layout:
         places = accumulate((-(-length // 8) * 8 for length in lengths), initial=0)
         first = [span.offset for span in self.spans]
         self.pieces = Pieces(*map(_int64, (tensor, first, lengths, [*places][:-1])))
+        self.spans_alone = each_alone(self.pieces)
 
     @property
     def ranks(self) -> int:
@@ -112,8 +130,8 @@ class Layout:
         """Each span's entries, as views of where they are now."""
         return self.views([flat(parameter) for parameter in self.parameters])
 
-    def with_gradient(self) -> tuple[list[nn.Parameter], list[Tensor], Pieces]:
-        """The parameters that have a gradient, their gradients, flat, and where the spans lie."""
+    def with_gradient(self) -> WithGradient:
+        """What has a gradient."""
         have = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
         number = torch.full((len(self.parameters),), -1)
         number[have] = torch.arange(len(have))
@@ -122,7 +140,7 @@ class Layout:
         pieces = Pieces(tensor[kept], *(row[kept] for row in self.pieces[1:]))
         parameters = [self.parameters[i] for i in have]
         gradients = [flat(p.grad) for p in parameters if p.grad is not None]
-        return parameters, gradients, pieces
+        return WithGradient(parameters, gradients, pieces, kept.nonzero().squeeze(1).tolist())
 
     def gradients(self) -> list[Tensor | None]:
         """Each span's gradient, as a view; None where the parameter has none."""

@@ -8,7 +8,6 @@ they are counted, and completed close to the threshold.
 
 Dimensions:
     N  consecutive entries of one parameter, in the order of its flattened tensor
-    K  sampled entries
     P  bytes that pack N bits, ceil(N / 8)
 """
 
@@ -19,11 +18,11 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from mifo_ext.core.importance import RANKINGS, Chunk
-from mifo_ext.core.keyed_entries import KeyedEntries
+from mifo_ext.core.keyed_entries import FirstLook, KeyedEntries
 from mifo_ext.core.kth_largest import LARGEST, Band, SumOverRanks
 from mifo_ext.core.packed_bits import unpack_bits
 from mifo_ext.core.passes import TORCH, Passes
@@ -96,7 +95,7 @@ def choose_held(
     seed: int = 0,
     sum_over_ranks: SumOverRanks = lambda counts_B: counts_B,
     passes: Passes = TORCH,
-    sample_K: Int32[Tensor, " K"] | None = None,
+    first_look: FirstLook | None = None,
 ) -> tuple[Selection, UInt8[Tensor, " P"]]:
     """Find the `count` first entries of the whole model, exactly (MIFO, section 3.2).
 
@@ -110,8 +109,7 @@ def choose_held(
         sum_over_ranks: adds int64 counts over the ranks that share the model. It is called
             the same number of times on every rank, with at most 1,024 or `len(names)` counts.
         passes: how the entries are gone through; changes no result.
-        sample_K: what `write_sample` writes of `Chunk.every` for `sample_stride(total)`, of all
-            chunks, in any order, if it is at hand already. It may be overwritten.
+        first_look: how the entries are looked at first, if in a way of the caller's own.
 
     Returns:
         The rule, and the packed mask by it of all chunks, where their weights lie: each begins in
@@ -124,7 +122,8 @@ def choose_held(
     if entries not in RANKINGS:
         raise ValueError(f"`entries` must be one of {', '.join(RANKINGS)}, but is {entries!r}.")
     keyed = KeyedEntries(chunks, names, RANKINGS[entries], seed, sum_over_ranks, passes)
-    found = keyed.count_around(keyed.likely_band(count, total, sample_K))
+    band = keyed.likely_band(count, total, first_look)
+    found = keyed.count_around(band, first_look)
     if found.above + found.inside < count and found.band.low > 1:
         found = keyed.count_around(Band(1, LARGEST))
     held = min(count, found.above + found.inside)

@@ -13,12 +13,12 @@ Dimensions:
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32, Int64, UInt8
 from torch import Tensor
 
 from mifo_ext.core.importance import INFINITY_BITS, Chunk, Ranking, float_bits
@@ -34,7 +34,7 @@ from mifo_ext.core.kth_largest import (
     sample_stride,
 )
 from mifo_ext.core.passes import Passes
-from mifo_ext.core.placed_keys import PLACES, Aside, up_to
+from mifo_ext.core.placed_keys import PLACES, Aside, equal_and_larger, up_to
 from mifo_ext.core.ties import Cut, KnownTies, SoughtTies, Ties, behind_all, end_of
 
 
@@ -47,8 +47,8 @@ class Around(NamedTuple):
         inside: keys in the band, over all ranks.
         mask: this rank's mask of keys above the band, packed (P): chunk after chunk, each
             in whole bytes.
-        aside: this rank's keys in the band with their places in the mask, in order, in host
-            memory; None when some rank had too many, or they are all the same.
+        aside: this rank's keys in the band with their places in the mask, searchable; None when
+            some rank had too many, or they are all the same.
         by_chunk: how many keys in the band each of this rank's chunks has.
     """
 
@@ -66,8 +66,22 @@ class Around(NamedTuple):
     def from_key(self, key: int) -> tuple[Tensor, Tensor]:
         """What is set aside with this key, and with a larger one; the key must be known."""
         assert self.aside is not None
-        first, last = up_to(self.aside, torch.tensor([key - 1, key])).tolist()
-        return self.aside[first:last], self.aside[last:]
+        return equal_and_larger(self.aside, key)
+
+
+class FirstLook(NamedTuple):
+    """How a caller that has more to do with all entries looks at them the first time.
+
+    Attributes:
+        sample: gives what `write_sample` writes of `Chunk.every` for `sample_stride`, of all of
+            this rank's chunks, in any order; it may be overwritten. Called once, before `around`.
+        around: does to all of them what `Passes.around` does to a piece, from a band, the keys set
+            aside and the packed mask; by chunk the three counts. Called once. None does it as
+            usual.
+    """
+
+    sample: Callable[[], Tensor]
+    around: Callable[[Band, Aside, Tensor], Tensor] | None = None
 
 
 class _Piece(NamedTuple):
@@ -113,18 +127,14 @@ class KeyedEntries(NamedTuple):
     sum_over_ranks: SumOverRanks
     passes: Passes
 
-    def likely_band(self, k: int, total: int, sample_K: Tensor | None = None) -> Band:
-        """Where the k-th largest of `total` keys almost surely lies, or the smallest above 0.
-
-        `sample_K` is what `write_sample` writes for all of this rank's chunks, in any order.
-        """
-        if sample_K is None:
-            sample_K = self._sample(total)
-        sample_K = self.passes.sort(sample_K)
+    def likely_band(self, k: int, total: int, first: FirstLook | None = None) -> Band:
+        """Where the k-th largest of `total` keys almost surely lies, or the smallest above 0."""
+        sample_K = self._sample(total) if first is None else first.sample()
+        sample_K = self.passes.searchable(sample_K)
         return likely_band(sample_K, k=max(k, 1), total=total, sum_over_ranks=self.sum_over_ranks)
 
-    def count_around(self, band: Band) -> Around:
-        """One pass over all entries.
+    def count_around(self, band: Band, first: FirstLook | None = None) -> Around:
+        """One pass over all entries, by the first look if there is one.
 
         Raises:
             ValueError: on every rank, if an importance is not finite or negative.
@@ -135,33 +145,17 @@ class KeyedEntries(NamedTuple):
         aside = Aside(min(SET_ASIDE, places_here) if known else 0, self._device)
         packed_P = torch.empty(places_here // 8, dtype=torch.uint8, device=self._device)
 
-        each = [-(-chunk.weight.numel() // self.passes.piece) for chunk in self.chunks]
-        counts_Q3 = torch.zeros(sum(each), 3, dtype=torch.int64, device=self._device)
-
-        def look(item: tuple[int, _Piece]) -> None:
-            number, piece = item
-            keys_N, mask_P = self._keys(piece.entries), piece.of_mask(packed_P)
-            self.passes.around(
-                keys_N,
-                piece.entries.importance,
-                band,
-                aside,
-                piece.place,
-                mask_P,
-                counts_Q3[number],
-            )
-
-        self.passes.each(look, enumerate(self._pieces()))
-        counts_Q3 = counts_Q3.cpu()
-        here_3 = counts_Q3.sum(0)
+        look = self._around if first is None or first.around is None else first.around
+        counts_C3 = look(band, aside, packed_P).cpu()
+        here_3 = counts_C3.sum(0)
         crowded = here_3[1:2] > aside.room
         totals = self.sum_over_ranks(torch.cat([here_3, crowded.long()])).tolist()
         above, inside, improper, some_crowded = totals
         if improper:
             self._refuse()
-        in_order = None if some_crowded else self.passes.sort(aside.placed_K[: int(here_3[1])])
-        by_chunk = [int(part_Q.sum()) for part_Q in torch.split(counts_Q3[:, 1], each)]
-        return Around(band, above, inside, packed_P, in_order, by_chunk)
+        kept_K = aside.placed_K[: int(here_3[1])]
+        kept = None if some_crowded else self.passes.searchable(kept_K)
+        return Around(band, above, inside, packed_P, kept, counts_C3[:, 1].tolist())
 
     def kth_largest(self, k: int, found: Around) -> Kth:
         """The k-th largest key, k from 1 to the keys above and inside the band."""
@@ -211,6 +205,23 @@ class KeyedEntries(NamedTuple):
         for number, (chunk, at) in enumerate(zip(self.chunks, self._starts, strict=False)):
             for entries in chunk.pieces(self.passes.piece):
                 yield _Piece(number, entries, at + entries.start - chunk.start)
+
+    def _around(
+        self, band: Band, aside: Aside, packed_P: UInt8[Tensor, " P"]
+    ) -> Int64[Tensor, "C 3"]:
+        each = [-(-chunk.weight.numel() // self.passes.piece) for chunk in self.chunks]
+        counts_Q3 = torch.zeros(sum(each), 3, dtype=torch.int64, device=self._device)
+
+        def look(item: tuple[int, _Piece]) -> None:
+            number, piece = item
+            keys_N, mask_P = self._keys(piece.entries), piece.of_mask(packed_P)
+            importance_N, counts_3 = piece.entries.importance, counts_Q3[number]
+            self.passes.around(keys_N, importance_N, band, aside, piece.place, mask_P, counts_3)
+
+        self.passes.each(look, enumerate(self._pieces()))
+        chunk_Q = torch.arange(len(each)).repeat_interleave(torch.tensor(each, dtype=torch.int64))
+        counts_C3 = torch.zeros(len(each), 3, dtype=torch.int64)
+        return counts_C3.index_add_(0, chunk_Q, counts_Q3.cpu())
 
     def _sample(self, total: int) -> Int32[Tensor, " K"]:
         stride = sample_stride(total)

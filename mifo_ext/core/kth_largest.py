@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
 
+from mifo_ext.core.placed_keys import at_most
+
 SumOverRanks = Callable[[Int64[Tensor, " B"]], Int64[Tensor, " B"]]
 UpTo = Callable[[Int64[Tensor, " B"]], Int64[Tensor, " B"]]
 """How many of this rank's keys are at most as large as each of the given ones, which ascend from
@@ -83,7 +85,7 @@ def likely_band(
     """Where the k-th largest of all keys almost surely lies, from every stride-th of them.
 
     Args:
-        sample_K: this rank's part of the sample, from 0 up, ascending, in host memory.
+        sample_K: this rank's part of the sample, from 0 up, searchable (see `placed_keys`).
         k: rank of the key that is looked for, at least 1. When fewer keys are above 0, it is the
             smallest of those.
         total: number of keys over all ranks.
@@ -94,7 +96,7 @@ def likely_band(
     """
 
     def up_to(key_B: Tensor) -> Tensor:
-        return torch.searchsorted(sample_K, key_B.to(torch.int32), right=True)
+        return at_most(sample_K, key_B)
 
     size, zeros = sum_over_ranks(
         torch.tensor([sample_K.numel(), int(up_to(torch.zeros(1, dtype=torch.int64)))])

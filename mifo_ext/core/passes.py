@@ -12,7 +12,7 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
@@ -24,7 +24,8 @@ from mifo_ext.core.kth_largest import Band
 from mifo_ext.core.marks import squared_norm
 from mifo_ext.core.masked_adamw import masked_adamw_, squared_norms
 from mifo_ext.core.packed_bits import count_bits, pack_bits, unpack_bits
-from mifo_ext.core.placed_keys import Aside, placed, places
+from mifo_ext.core.pieces import Pieces
+from mifo_ext.core.placed_keys import Aside, placed, places, searchable
 
 _AT_ONCE = 1 << 18
 """Bits set at once, so that their places take little memory."""
@@ -40,6 +41,31 @@ class Each(Protocol):
         """Call `work` on each."""
 
 
+class EndedPhase(NamedTuple):
+    """An RL phase whose entries are to be weighed, see `weigh_`; each tensor is one piece.
+
+    Attributes:
+        starts: values when it began; then importance.
+        ends: values when it ended.
+        histories: importance at the end of the phase before; None when there was none.
+        carried: of which it is carried over, packed, where the pieces have their places.
+        pieces: the pieces.
+        decay: weight of the history.
+    """
+
+    starts: Sequence[Tensor]
+    ends: Sequence[Tensor]
+    histories: Sequence[Tensor] | None
+    carried: Tensor | None
+    pieces: Pieces
+    decay: float
+
+    @property
+    def device(self) -> torch.device:
+        """Where the values are now."""
+        return self.ends[0].device
+
+
 class Passes(NamedTuple):
     """What is done to a piece of a model, and in which way to all of them.
 
@@ -47,7 +73,7 @@ class Passes(NamedTuple):
         each: does some work on every piece.
         weigh_: see `weigh_`.
         around: see `around`.
-        sort: see `sort`.
+        searchable: see `mifo_ext.core.placed_keys.searchable`.
         set_bits: see `set_bits`.
         ties_by_block: see `ties_by_block`.
         histogram: see `histogram`.
@@ -58,12 +84,16 @@ class Passes(NamedTuple):
         piece: how many entries a piece has; a multiple of 8.
         squared_norms_of: as `squared_norms`, of many pieces at once; None piece by piece.
         masked_adamw_of_: as `masked_adamw_`, of many pieces at once; None piece by piece.
+        sample_of: what `write_sample` would write of an ended phase once it is weighed, for
+            `moved_most`; None piece by piece.
+        weigh_around_of_: `weigh_` and `around` of an ended phase at once, for `moved_most`; None
+            piece by piece.
     """
 
     each: Each
     weigh_: Callable[..., Tensor]
     around: Callable[[Tensor, Tensor, Band, Aside, int, Tensor, Tensor], None]
-    sort: Callable[[Tensor], Tensor]
+    searchable: Callable[[Tensor], Tensor]
     set_bits: Callable[[Tensor, Tensor], None]
     ties_by_block: Callable[..., Tensor]
     histogram: Callable[[Tensor, int, int, int, Tensor], None]
@@ -74,6 +104,10 @@ class Passes(NamedTuple):
     piece: int
     squared_norms_of: Callable[..., Tensor] | None = None
     masked_adamw_of_: Callable[..., Tensor] | None = None
+    sample_of: Callable[[EndedPhase, Tensor, int], Tensor] | None = None
+    weigh_around_of_: Callable[[EndedPhase, Band, Aside, Tensor], tuple[Tensor, Tensor]] | None = (
+        None
+    )
 
 
 def weigh_(
@@ -137,11 +171,6 @@ def around(
         aside.add(placed(keys_N[at_K], at_K.add_(place)))
 
 
-def sort(keys_K: Tensor) -> Tensor:
-    """The keys in order, in host memory; their own memory may be used for it."""
-    return keys_K.cpu().sort().values
-
-
 def set_bits(packed_P: UInt8[Tensor, " P"], placed_K: Int64[Tensor, " K"]) -> None:
     """Set the bits at the places of these, all of which are different and not yet set."""
     for part_K in torch.split(placed_K, _AT_ONCE):
@@ -189,7 +218,7 @@ TORCH = Passes(
     each=one_by_one,
     weigh_=weigh_,
     around=around,
-    sort=sort,
+    searchable=searchable,
     set_bits=set_bits,
     ties_by_block=ties_by_block,
     histogram=histogram,

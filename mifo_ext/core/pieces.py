@@ -28,6 +28,12 @@ class Pieces(NamedTuple):
     place: Tensor
 
 
+def each_alone(pieces: Pieces) -> Pieces:
+    """The same pieces, each the whole of a tensor of its own."""
+    number = torch.arange(pieces.length.numel())
+    return pieces._replace(tensor=number, first=torch.zeros_like(number))
+
+
 def one_piece(length: int) -> Pieces:
     """All entries of one tensor."""
     zero = torch.zeros(1, dtype=torch.int64)

@@ -3,9 +3,14 @@
 The key is above the 32 bits of the place, so integers that are in order have their keys in order.
 A place is the number of a bit in this rank's packed mask.
 
+Keys that are searched lie in order in host memory, or in any order on an accelerator: there they
+are counted anew for each search, which takes less time and memory than putting them in order.
+
 Dimensions:
-    K  placed keys
-    B  keys that are asked for
+    K  keys
+    B  keys that are asked for, or bounds
+    E  keys equal to one
+    L  keys larger than it
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ from torch import Tensor
 PLACES = 1 << 32
 """How many places can be told apart."""
 _LAST = PLACES - 1
+_AT_ONCE = 1 << 21
+"""Keys that are counted at once, 16 MiB of them with their places."""
 
 
 class Aside:
@@ -61,6 +68,50 @@ def places(placed_K: Int64[Tensor, " K"]) -> Int64[Tensor, " K"]:
     return placed_K & _LAST
 
 
+def searchable(key_K: Tensor) -> Tensor:
+    """Keys as a search needs them; their own memory may be used for it."""
+    return key_K.sort().values if key_K.device.type == "cpu" else key_K
+
+
+def at_most(key_K: Tensor, bound_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
+    """How many searchable keys are at most as large as each bound, in host memory.
+
+    The bounds ascend.
+    """
+    if key_K.device.type == "cpu":
+        return torch.searchsorted(key_K, bound_B.to(key_K.dtype), right=True)
+    return counted_at_most(key_K, bound_B)
+
+
+def counted_at_most(key_K: Tensor, bound_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
+    """`at_most` of keys in any order."""
+    bound_B = bound_B.to(key_K.device, key_K.dtype)
+    counts_B = torch.zeros(bound_B.numel() + 1, dtype=torch.int64, device=key_K.device)
+    for part_K in torch.split(key_K, _AT_ONCE):
+        bin_K = torch.bucketize(part_K, bound_B, out_int32=True)
+        counts_B += torch.bincount(bin_K, minlength=counts_B.numel())
+    return counts_B[:-1].cumsum(0).cpu()
+
+
 def up_to(placed_K: Int64[Tensor, " K"], key_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
-    """How many of the keys, in order, are at most as large as each of those asked for."""
-    return torch.searchsorted(placed_K, key_B * PLACES + _LAST, right=True)
+    """How many searchable keys are at most as large as each of those asked for, which ascend."""
+    return at_most(placed_K, key_B * PLACES + _LAST)
+
+
+def equal_and_larger(
+    placed_K: Int64[Tensor, " K"], key: int
+) -> tuple[Int64[Tensor, " E"], Int64[Tensor, " L"]]:
+    """Of searchable keys those that equal `key`, in order in host memory, and larger ones."""
+    if placed_K.device.type == "cpu":
+        first, last = up_to(placed_K, torch.tensor([key - 1, key])).tolist()
+        return placed_K[first:last], placed_K[last:]
+    return picked_equal_and_larger(placed_K, key)
+
+
+def picked_equal_and_larger(
+    placed_K: Int64[Tensor, " K"], key: int
+) -> tuple[Int64[Tensor, " E"], Int64[Tensor, " L"]]:
+    """`equal_and_larger` of keys in any order; the larger ones stay where they are."""
+    larger_K = placed_K > key * PLACES + _LAST
+    equal_K = (placed_K >= key * PLACES) & ~larger_K
+    return placed_K[equal_K].cpu().sort().values, placed_K[larger_K]

@@ -1,11 +1,9 @@
-"""The kernels themselves, each of whose programs takes one block of entries.
+"""The kernels of a phase change, each of whose programs takes one block of entries.
 
 They are launched with `enable_fp_fusion=False`: an operation rounds once, as in torch's, and an
 entry has the same bits wherever it lies; where two are to round once, `tl.fma` says so. Sums go
-into one place for each program, so that their order never changes.
-
-Relies on: torch's own AdamW for GPUs (`torch.optim.adam._multi_tensor_adam`) takes the operations
-of `_step_block` in this order.
+into one place for each program, so that their order never changes. Addresses may be those of
+page-locked host memory: what is read and written there goes over the link, both ways at once.
 """
 
 # mypy: ignore-errors
@@ -17,6 +15,54 @@ _INFINITY_BITS = tl.constexpr(0x7F800000)
 
 
 @triton.jit
+def address(table, row, ALIGNED: tl.constexpr):
+    """Where a row's entries of a tensor of float32 begin."""
+    first = tl.load(table + row).to(tl.pointer_type(tl.float32))
+    if ALIGNED:
+        first = tl.multiple_of(first, 16)
+    return first
+
+
+@triton.jit
+def mask_address(table, row):
+    """Where a row's entries of a packed mask begin."""
+    return tl.load(table + row).to(tl.pointer_type(tl.uint8))
+
+
+@triton.jit
+def held_bits(packed, at, inside):
+    """Whether the bits of a packed mask are set."""
+    return ((tl.load(packed + (at >> 3), inside, 0).to(tl.int32) >> (at & 7)) & 1) != 0
+
+
+@triton.jit
+def inside_of(at, length, WHOLE: tl.constexpr, BLOCK: tl.constexpr):
+    """Which entries of a block exist; where all do, a constant, so that reads may be wide."""
+    return tl.full((BLOCK,), 1, tl.int1) if WHOLE else at < length
+
+
+@triton.jit
+def _weighed(
+    start, end, history, carried, at, inside, fresh, decay,
+    HISTORY: tl.constexpr,
+):  # fmt: skip
+    """How far entries moved, and their importance."""
+    change = tl.load(end + at, inside, 0.0) - tl.load(start + at, inside, 0.0)
+    importance = tl.abs(change) * fresh
+    if HISTORY:
+        before = tl.load(history + at, inside, 0.0)
+        importance += tl.where(held_bits(carried, at, inside), before, 0.0) * decay
+    return change, importance
+
+
+@triton.jit
+def _add_up(change, totals):
+    wide = change.to(tl.float64)
+    tl.store(totals, tl.sum((change != 0).to(tl.float64)))
+    tl.store(totals + 1, tl.sum(wide * wide))
+
+
+@triton.jit
 def weigh(
     start, end, history, carried, totals, count, fresh, decay,
     HISTORY: tl.constexpr, BLOCK: tl.constexpr,
@@ -25,37 +71,29 @@ def weigh(
     block = tl.program_id(0)
     at = block * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
-    change = tl.load(end + at, inside, 0.0) - tl.load(start + at, inside, 0.0)
-    importance = tl.abs(change) * fresh
-    if HISTORY:
-        bits = tl.load(carried + (at >> 3), inside, 0).to(tl.int32)
-        before = tl.load(history + at, inside, 0.0)
-        importance += tl.where(((bits >> (at & 7)) & 1) != 0, before, 0.0) * decay
+    change, importance = _weighed(
+        start, end, history, carried, at, inside, fresh, decay, HISTORY
+    )  # fmt: skip
     tl.store(start + at, importance, inside)
-    wide = change.to(tl.float64)
-    tl.store(totals + 2 * block, tl.sum((change != 0).to(tl.float64)))
-    tl.store(totals + 2 * block + 1, tl.sum(wide * wide))
+    _add_up(change, totals + 2 * block)
 
 
 @triton.jit
-def around(
-    keys, bits, packed, aside, used, counts, count, place, low, high, room, BLOCK: tl.constexpr
-):
-    """Count keys above and in a band, and improper patterns.
+def _look(
+    key, pattern, block, at, length, packed, aside, used, counts, place, low, high, room,
+    WHOLE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Count a block's keys, below every band where there is no entry, and improper patterns.
 
-    Bits of those above into `packed`; those in the band with their places into `aside`.
+    Bits of those above go into `packed`; those in the band with their places into `aside`.
     """
-    block = tl.program_id(0)
-    at = block * BLOCK + tl.arange(0, BLOCK)
-    inside = at < count
-    key = tl.load(keys + at, inside, -1)  # below every band
-    pattern = tl.load(bits + at, inside, 0)
     above = key > high
     within = (key >= low) & (key <= high)
     improper = (pattern < 0) | (pattern >= _INFINITY_BITS)
     eights = tl.reshape(above.to(tl.int32), (BLOCK // 8, 8)) << tl.arange(0, 8)[None, :]
     byte = block * (BLOCK // 8) + tl.arange(0, BLOCK // 8)
-    tl.store(packed + byte, tl.sum(eights, 1).to(tl.uint8), byte < (count + 7) // 8)
+    written = inside_of(byte, (length + 7) // 8, WHOLE, BLOCK // 8)
+    tl.store(packed + byte, tl.sum(eights, 1).to(tl.uint8), written)
     found = tl.sum(within.to(tl.int32))
     tl.atomic_add(counts, tl.sum(above.to(tl.int32)).to(tl.int64))
     tl.atomic_add(counts + 1, found.to(tl.int64))
@@ -65,6 +103,85 @@ def around(
         slot = first + tl.cumsum(within.to(tl.int32), 0) - 1
         placed = (key.to(tl.int64) << 32) | (at.to(tl.int64) + place)
         tl.store(aside + slot, placed, within & (slot < room))
+
+
+@triton.jit
+def around(
+    keys, bits, packed, aside, used, counts, count, place, low, high, room, BLOCK: tl.constexpr
+):
+    """Count keys above and in a band, and improper patterns; see `_look`."""
+    block = tl.program_id(0)
+    at = block * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    key, pattern = tl.load(keys + at, inside, -1), tl.load(bits + at, inside, 0)
+    _look(
+        key, pattern, block, at, count, packed, aside, used, counts, place, low, high, room,
+        False, BLOCK,
+    )  # fmt: skip
+
+
+@triton.jit
+def _weigh_around_block(
+    starts, ends, histories, carried, packed, length, place, row, block, at, totals, aside, used,
+    counts, fresh, decay, low, high, room,
+    HISTORY: tl.constexpr, ALIGNED: tl.constexpr, WHOLE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    inside = inside_of(at, length, WHOLE, BLOCK)
+    start = address(starts, row, ALIGNED)
+    change, importance = _weighed(
+        start, address(ends, row, ALIGNED), address(histories, row, ALIGNED),
+        mask_address(carried, row), at, inside, fresh, decay, HISTORY,
+    )  # fmt: skip
+    tl.store(start + at, importance, inside)
+    _add_up(change, totals)
+    pattern = importance.to(tl.int32, bitcast=True)
+    _look(
+        tl.where(inside, pattern, -1), tl.where(inside, pattern, 0), block, at, length,
+        mask_address(packed, row), aside, used, counts + 3 * row, place, low, high, room,
+        WHOLE, BLOCK,
+    )  # fmt: skip
+
+
+@triton.jit
+def weigh_around(
+    starts, ends, histories, carried, packed, lengths, places, blocks, totals, aside, used, counts,
+    fresh, decay, low, high, room,
+    HISTORY: tl.constexpr, ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """`weigh` and `around` of all rows: the keys are the importance's patterns."""
+    program = tl.program_id(0)
+    row, block = program // blocks, program % blocks
+    length, place = tl.load(lengths + row), tl.load(places + row)
+    at = block * BLOCK + tl.arange(0, BLOCK)
+    sums = totals + 2 * program.to(tl.int64)
+    if (block + 1) * BLOCK <= length:
+        _weigh_around_block(
+            starts, ends, histories, carried, packed, length, place, row, block, at, sums,
+            aside, used, counts, fresh, decay, low, high, room, HISTORY, ALIGNED, True, BLOCK,
+        )  # fmt: skip
+    elif block * BLOCK < length:
+        _weigh_around_block(
+            starts, ends, histories, carried, packed, length, place, row, block, at, sums,
+            aside, used, counts, fresh, decay, low, high, room, HISTORY, ALIGNED, False, BLOCK,
+        )  # fmt: skip
+
+
+@triton.jit
+def sample(
+    starts, ends, histories, carried, lengths, firsts, outs, blocks, keys, stride, fresh, decay,
+    HISTORY: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The patterns of importance, from 0 up, of every so manyth entry of all rows from a first."""
+    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    number = block * BLOCK + tl.arange(0, BLOCK)
+    at = tl.load(firsts + row) + number * stride
+    inside = at < tl.load(lengths + row)
+    _, importance = _weighed(
+        address(starts, row, False), address(ends, row, False), address(histories, row, False),
+        mask_address(carried, row), at, inside, fresh, decay, HISTORY,
+    )  # fmt: skip
+    pattern = importance.to(tl.int32, bitcast=True)
+    tl.store(keys + tl.load(outs + row) + number, tl.maximum(pattern, 0), inside)
 
 
 @triton.jit
@@ -114,110 +231,3 @@ def overlap(one, other, totals, count, BLOCK: tl.constexpr):
     b = tl.load(other + at, at < count, 0).to(tl.int32)
     tl.store(totals + 2 * block, tl.sum(_ones(a & b)).to(tl.int64))
     tl.store(totals + 2 * block + 1, tl.sum(_ones(a | b)).to(tl.int64))
-
-
-@triton.jit
-def _address(table, row, ALIGNED: tl.constexpr):
-    """Where a row's entries of a tensor of float32 begin."""
-    first = tl.load(table + row).to(tl.pointer_type(tl.float32))
-    if ALIGNED:
-        first = tl.multiple_of(first, 16)
-    return first
-
-
-@triton.jit
-def _held_bits(masks, row, at, inside):
-    """Whether entries of a row are held."""
-    packed = tl.load(masks + row).to(tl.pointer_type(tl.uint8))
-    return ((tl.load(packed + (at >> 3), inside, 0).to(tl.int32) >> (at & 7)) & 1) != 0
-
-
-@triton.jit
-def _square_block(
-    gradients, masks, length, totals, row, at, HELD: tl.constexpr,
-    ALIGNED: tl.constexpr, WHOLE: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    # A mask that is constant leaves reads as wide as they can be.
-    inside = tl.full((BLOCK,), 1, tl.int1) if WHOLE else at < length
-    value = tl.load(_address(gradients, row, ALIGNED) + at, inside, 0.0).to(tl.float64)
-    square = value * value
-    if HELD:
-        held = _held_bits(masks, row, at, inside)
-        tl.store(totals, tl.sum(tl.where(held, 0.0, square)))
-        tl.store(totals + 1, tl.sum(tl.where(held, square, 0.0)))
-    else:
-        tl.store(totals, tl.sum(square))
-
-
-@triton.jit
-def squared_norms(
-    gradients, masks, lengths, totals, HELD: tl.constexpr, ALIGNED: tl.constexpr,
-    BLOCK: tl.constexpr,
-):  # fmt: skip
-    """For each block the squares of live and of held entries; row and block are the program's."""
-    row, block = tl.program_id(0), tl.program_id(1)
-    length = tl.load(lengths + row)
-    at = block * BLOCK + tl.arange(0, BLOCK)
-    sums = totals + 2 * (row.to(tl.int64) * tl.num_programs(1) + block)
-    if (block + 1) * BLOCK <= length:
-        _square_block(gradients, masks, length, sums, row, at, HELD, ALIGNED, True, BLOCK)
-    elif block * BLOCK < length:
-        _square_block(gradients, masks, length, sums, row, at, HELD, ALIGNED, False, BLOCK)
-
-
-@triton.jit
-def _step_block(
-    weights, gradients, firsts, seconds, masks, length, root, stride, total, row, at,
-    scale, shrink, blend, decay, grow, eps,
-    FROM_FIRST: tl.constexpr, HELD: tl.constexpr, EXACT: tl.constexpr,
-    ALIGNED: tl.constexpr, WHOLE: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    inside = tl.full((BLOCK,), 1, tl.int1) if WHOLE else at < length
-    weight, first = _address(weights, row, ALIGNED) + at, _address(firsts, row, ALIGNED) + at
-    second = _address(seconds, row, ALIGNED) + at
-    w, m, v = (
-        tl.load(weight, inside, 0.0),
-        tl.load(first, inside, 0.0),
-        tl.load(second, inside, 0.0),
-    )
-    g = tl.load(_address(gradients, row, ALIGNED) + at, inside, 0.0) * scale
-    changed = inside
-    if HELD:
-        held = _held_bits(masks, row, at, inside)
-        if EXACT:
-            changed = inside & (held == 0)
-        else:
-            g = tl.where(held, 0.0, g)
-    new_m = tl.fma(g - m, blend, m if FROM_FIRST else g)
-    new_v = tl.fma(g * g, grow, v * decay)
-    update = tl.div_rn(new_m, tl.div_rn(tl.sqrt_rn(new_v), root) + eps)
-    new_w = tl.fma(update, stride, w * shrink)
-    tl.store(weight, new_w, changed)
-    tl.store(first, new_m, changed)
-    tl.store(second, new_v, changed)
-    change = tl.where(changed, new_w - w, 0.0).to(tl.float64)
-    tl.store(total, tl.sum(change * change))
-
-
-@triton.jit
-def step(
-    weights, gradients, firsts, seconds, masks, lengths, roots, strides, totals,
-    scale, shrink, blend, decay, grow, eps,
-    FROM_FIRST: tl.constexpr, HELD: tl.constexpr, EXACT: tl.constexpr,
-    ALIGNED: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Take an AdamW step in place; for each block the sum of squares of the change."""
-    row, block = tl.program_id(0), tl.program_id(1)
-    length, root, stride = tl.load(lengths + row), tl.load(roots + row), tl.load(strides + row)
-    at = block * BLOCK + tl.arange(0, BLOCK)
-    total = totals + row.to(tl.int64) * tl.num_programs(1) + block
-    if (block + 1) * BLOCK <= length:
-        _step_block(
-            weights, gradients, firsts, seconds, masks, length, root, stride, total, row, at,
-            scale, shrink, blend, decay, grow, eps, FROM_FIRST, HELD, EXACT, ALIGNED, True, BLOCK,
-        )  # fmt: skip
-    elif block * BLOCK < length:
-        _step_block(
-            weights, gradients, firsts, seconds, masks, length, root, stride, total, row, at,
-            scale, shrink, blend, decay, grow, eps, FROM_FIRST, HELD, EXACT, ALIGNED, False, BLOCK,
-        )  # fmt: skip

@@ -65,7 +65,7 @@ def around(
         aside.add(torch.from_numpy(found[:inside]))
 
 
-def sort(keys_K: Tensor) -> Tensor:
+def searchable(keys_K: Tensor) -> Tensor:
     """The keys in order, in their place."""
     keys_K.numpy().sort()
     return keys_K
@@ -161,7 +161,7 @@ LOOPS = Passes(
     each=each,
     weigh_=weigh_,
     around=around,
-    sort=sort,
+    searchable=searchable,
     set_bits=set_bits,
     ties_by_block=ties_by_block,
     histogram=histogram,

@@ -138,13 +138,25 @@ def test_live_entries_follow_torch_and_held_ones_keep_every_bit(moments: str, mo
         torch.testing.assert_close(value[~held_N], reference[~held_N], rtol=2e-6, atol=1e-9)
 
 
-def test_a_call_takes_64_mib_at_most_and_only_the_mask_stays() -> None:
+def test_a_weight_that_is_not_finite_is_named() -> None:
+    module = model().to(torch.accelerator.current_accelerator())
+    hold = hold_on(module)
+    hold.begin_phase()
+    with torch.no_grad():
+        module.large[SPAN + 7] = float("nan")
+        module.small[2] = float("inf")
+    with pytest.raises(ValueError, match=r"not in large \(1 entries\), small \(1 entries\)\."):
+        hold.engage()
+
+
+@pytest.mark.parametrize("entries", ["moved_most", "random"])
+def test_a_call_takes_64_mib_at_most_and_only_the_mask_stays(entries: str) -> None:
     device = torch.accelerator.current_accelerator()
     assert device is not None
     module = nn.Module()
     module.large = nn.Parameter(torch.randn(20 * SPAN, device=device))
     module.large.grad = torch.randn_like(module.large)
-    hold = ParameterHold(module, held(), SftOptimizerSettings(clip_norm=1.0))
+    hold = ParameterHold(module, held(entries=entries), SftOptimizerSettings(clip_norm=1.0))
     memory = torch.get_device_module(device)
 
     def rise(call: Any) -> tuple[int, int]:

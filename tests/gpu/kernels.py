@@ -16,11 +16,11 @@ from mifo_ext.core.importance import float_bits
 from mifo_ext.core.kth_largest import LARGEST, Band
 from mifo_ext.core.masked_adamw import MODES
 from mifo_ext.core.packed_bits import pack_bits, unpack_bits
-from mifo_ext.core.passes import TORCH, Passes
-from mifo_ext.core.pieces import Pieces
+from mifo_ext.core.passes import TORCH, EndedPhase, Passes
+from mifo_ext.core.pieces import Pieces, each_alone
 from mifo_ext.core.placed_keys import PLACES, Aside
 from mifo_ext.gpu import KERNELS
-from mifo_ext.gpu.passes import BLOCK
+from mifo_ext.gpu.table import BLOCK
 from tests.support.weights import hold_on
 
 DEVICE = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -78,6 +78,47 @@ def test_keys_around_a_band_are_counted_and_picked_alike(
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("carried", [False, True])
+@pytest.mark.parametrize("room", [5, 4 * BLOCK])
+def test_an_ended_phase_is_weighed_and_looked_at_in_one_launch(carried: bool, room: int) -> None:
+    counts = [2 * BLOCK, 3, BLOCK + 5, 77]
+    place = torch.tensor([0, 2 * BLOCK, 2 * BLOCK + 8, 3 * BLOCK + 16])
+    pieces = each_alone(Pieces(place, place, torch.tensor(counts), place))
+    starts, ends, before = ([drawn(n, 10 * i + n) for n in counts] for i in range(3))
+    packed = mask(3 * BLOCK + 16 + 80, 5)
+    history = ([h.abs() for h in before], packed) if carried else (None, None)
+    phase = EndedPhase(starts, ends, *history, pieces, 0.3)
+    expected = copy.deepcopy(starts)
+    assert KERNELS.sample_of is not None
+    assert KERNELS.weigh_around_of_ is not None
+
+    start_Q = torch.tensor([BLOCK, 0, 1, 40])
+    sample = KERNELS.sample_of(phase, start_Q, 7)
+    assert all(torch.equal(a, b) for a, b in zip(starts, expected, strict=True))
+    band, above = Band(1 << 29, 0x3F000000), torch.full_like(packed, 255)
+    aside = Aside(room, DEVICE)
+    found, totals = KERNELS.weigh_around_of_(phase, band, aside, above)
+
+    there, sampled, sums = Aside(room, DEVICE), [], torch.zeros(2, device=DEVICE)
+    for i, (start_N, at) in enumerate(zip(expected, place.tolist(), strict=True)):
+        inside = slice(at // 8, -(-(at + counts[i]) // 8))
+        carry = (history[0][i], packed[inside]) if carried else (None, None)
+        sums += TORCH.weigh_(start_N, ends[i], *carry, decay=0.3)
+        keys, part = float_bits(start_N), torch.full_like(packed[inside], 255)
+        counts_3 = torch.zeros(3, dtype=torch.int64, device=DEVICE)
+        TORCH.around(keys, start_N, band, there, at, part, counts_3)
+        assert torch.equal(above[inside], part)
+        assert found[i].tolist() == counts_3.tolist()
+        assert torch.equal(float_bits(starts[i]), keys)
+        sampled.append(keys[-int(start_Q[i]) % 7 :: 7])
+    assert torch.equal(sample, torch.cat(sampled))
+    assert totals.tolist() == pytest.approx(sums.tolist(), rel=1e-5)
+    assert int(aside.used) == int(found[:, 1].sum()) > 5
+    if room > 5:
+        placed = [a.placed_K[: int(aside.used)].sort().values for a in (aside, there)]
+        assert torch.equal(*placed)
+
+
 @few
 @given(count=lengths, seed=seeds, at=st.integers(0, 3000), size=st.sampled_from([1, 8, 4096]))
 def test_ties_are_counted_by_the_block_they_lie_in(
@@ -125,16 +166,6 @@ def improper(importance: Tensor) -> int:
 def test_overlap_counts_bits_of_both_and_of_either(count: int, seed: int) -> None:
     one, other = mask(count, seed), mask(count, seed + 1)
     assert TORCH.overlap(one, other).tolist() == KERNELS.overlap(one, other).tolist()
-
-
-@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
-def test_keys_are_put_in_order(dtype: torch.dtype) -> None:
-    assert KERNELS.sort(torch.tensor([3, 0, 7, 3], dtype=dtype, device=DEVICE)).tolist() == [
-        0,
-        3,
-        3,
-        7,
-    ]
 
 
 def follow(ours: Tensor, theirs: Tensor, *, moved: float) -> None:
@@ -203,8 +234,8 @@ def test_many_pieces_are_one_launch_wherever_they_lie(shift: int) -> None:
     assert KERNELS.masked_adamw_of_ is not None
     norms = KERNELS.squared_norms_of(gradients, packed, pieces)
     change = KERNELS.masked_adamw_of_(
-        weights, gradients, moments, packed, pieces, steps=[1, 7, 2], lr=0.1,
-        settings=AdamWSettings(),
+        weights, gradients, moments, packed, pieces, moments_at=pieces, steps=[1, 7, 2],
+        lr=0.1, settings=AdamWSettings(),
     )  # fmt: skip
     sums, changed = torch.zeros(2, device=DEVICE), 0.0
     for (t, a, n), at in zip(spans, place.tolist(), strict=True):
