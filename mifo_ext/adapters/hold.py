@@ -43,10 +43,12 @@ class ParameterHold:
     Memory, for n trainable entries on this rank (HSDP's replicas each hold their own):
         device, always: nothing.
         device, from `engage` to `release`: the packed mask, n / 8 bytes.
-        device, inside a call: under 64 MiB, whatever n is. `step`: SFT's moments of three spans
-            (24 MiB); in torch's operations copies to restore from (12), AdamW's own (up to 12), the
-            clipped gradient (4), mask bits (2). `engage`: importance and history of three spans
-            (27) beside a sample of keys, then keys and their hashes (26), entries set aside (16).
+        device, inside a call: under 64 MiB, whatever n is. By kernels, which read and write host
+            memory where it lies: `engage`, a sample of keys, then entries set aside (16 MiB) and a
+            sum for each block. By torch's operations and for orders other than `moved_most`:
+            `step`, SFT's moments of three spans (24), copies to restore from (12), AdamW's own (up
+            to 12), the clipped gradient (4), mask bits (2); `engage`, importance and history of
+            three spans (27) beside the sample, then keys and their hashes (26).
         host, always: snapshot, 4 n bytes; history, 4 n (none if decay is 0); last mask, n / 8.
         host, with `moments=own`, from the first SFT step: exp_avg and exp_avg_sq, 8 n bytes.
     Without an accelerator `mifo_ext.loops` do the work in 4 MiB a thread and, in `engage`, the
