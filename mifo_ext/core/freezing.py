@@ -22,7 +22,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from mifo_ext.core.importance import RANKINGS, Chunk
-from mifo_ext.core.keyed_entries import FirstLook, KeyedEntries
+from mifo_ext.core.keyed_entries import Around, FirstLook, KeyedEntries
 from mifo_ext.core.kth_largest import LARGEST, Band, SumOverRanks
 from mifo_ext.core.packed_bits import unpack_bits
 from mifo_ext.core.passes import TORCH, Passes
@@ -122,10 +122,7 @@ def choose_held(
     if entries not in RANKINGS:
         raise ValueError(f"`entries` must be one of {', '.join(RANKINGS)}, but is {entries!r}.")
     keyed = KeyedEntries(chunks, names, RANKINGS[entries], seed, sum_over_ranks, passes)
-    band = keyed.likely_band(count, total, first_look)
-    found = keyed.count_around(band, first_look)
-    if found.above + found.inside < count and found.band.low > 1:
-        found = keyed.count_around(Band(1, LARGEST))
+    found = _around_threshold(keyed, count, total, first_look)
     held = min(count, found.above + found.inside)
     selection = Selection(0, None, 0, "", 0, entries, seed)
     if held > 0:
@@ -139,6 +136,16 @@ def choose_held(
     masks = masks_of(found.mask, [chunk.weight.numel() for chunk in chunks])
     passes.each(lambda pair: selection.pack(*pair, passes), zip(chunks, masks, strict=True))
     return selection, found.mask
+
+
+def _around_threshold(
+    keyed: KeyedEntries, count: int, total: int, first_look: FirstLook | None
+) -> Around:
+    """What lies around the likely band, or around all keys if fewer than `count` reach up to it."""
+    found = keyed.count_around(keyed.likely_band(count, total, first_look), first_look)
+    if found.above + found.inside < count and found.band.low > 1:
+        found = keyed.count_around(Band(1, LARGEST))
+    return found
 
 
 def masks_of(packed_P: UInt8[Tensor, " P"], lengths: Sequence[int]) -> list[UInt8[Tensor, " p"]]:
