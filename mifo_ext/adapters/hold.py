@@ -26,7 +26,7 @@ from mifo_ext.adapters.host_link import passes_where
 from mifo_ext.adapters.shards import Layout
 from mifo_ext.core.freezing import Selection, choose_held, held_count
 from mifo_ext.core.importance import Chunk
-from mifo_ext.core.keyed_entries import FirstLook
+from mifo_ext.core.looks import FirstLook
 from mifo_ext.core.masked_adamw import clip_scale
 from mifo_ext.core.passes import Passes
 from mifo_ext.settings import HoldSettings
@@ -44,7 +44,7 @@ class ParameterHold:
         device, always: nothing.
         device, from `engage` to `release`: the packed mask, n / 8 bytes.
         device, inside a call: under 64 MiB, whatever n is. By kernels, which read and write host
-            memory where it lies: `engage`, a sample of keys, then entries set aside (16 MiB) and a
+            memory where it lies: `engage`, a sample of keys, then entries set aside (24 MiB) and a
             sum for each block. By torch's operations and for orders other than `moved_most`:
             `step`, SFT's moments of three spans (24), copies to restore from (12), AdamW's own (up
             to 12), the clipped gradient (4), mask bits (2); `engage`, importance and history of
@@ -108,7 +108,7 @@ class ParameterHold:
         """
         if self._engaged:
             raise RuntimeError("The hold must be released before a phase begins, but is engaged.")
-        self._host.remember(self.layout.values())
+        self._host.remember(self.layout.values(), passes_where(self.layout.device))
         self.layout.wait()
 
     @torch.no_grad()

@@ -41,11 +41,14 @@ class HostMemory:
         self.history: list[Tensor] | None = None
         self.mask: Tensor | None = None
 
-    def remember(self, values: list[Tensor]) -> None:
+    def remember(self, values: list[Tensor], passes: Passes) -> None:
         """Copy the weights into the snapshot."""
         if self.snapshot is None:
             self.snapshot = self._layout.host_buffers() if self._spare is None else self._spare
             self._spare = None
+        if passes.copy_of_ is not None and values:
+            passes.copy_of_(self.snapshot, values, self._layout.spans_alone)
+            return
         for kept_N, value_N in zip(self.snapshot, values, strict=True):
             kept_N.copy_(value_N, non_blocking=True)
 

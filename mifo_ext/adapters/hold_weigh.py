@@ -13,8 +13,9 @@ from mifo_ext.adapters.hold_state import HostMemory
 from mifo_ext.adapters.host_link import HostLink
 from mifo_ext.adapters.shards import SPAN, Layout, Part
 from mifo_ext.core.importance import RANKINGS, Chunk
-from mifo_ext.core.keyed_entries import FirstLook, write_sample
+from mifo_ext.core.keyed_entries import write_sample
 from mifo_ext.core.kth_largest import Band, sample_stride
+from mifo_ext.core.looks import FirstLook
 from mifo_ext.core.passes import EndedPhase, Passes
 from mifo_ext.core.placed_keys import Aside
 from mifo_ext.settings import HoldSettings

@@ -22,8 +22,9 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from mifo_ext.core.importance import RANKINGS, Chunk
-from mifo_ext.core.keyed_entries import Around, FirstLook, KeyedEntries
+from mifo_ext.core.keyed_entries import KeyedEntries
 from mifo_ext.core.kth_largest import LARGEST, Band, SumOverRanks
+from mifo_ext.core.looks import Around, FirstLook
 from mifo_ext.core.packed_bits import unpack_bits
 from mifo_ext.core.passes import TORCH, Passes
 from mifo_ext.core.ties import Cut
@@ -126,12 +127,13 @@ def choose_held(
     held = min(count, found.above + found.inside)
     selection = Selection(0, None, 0, "", 0, entries, seed)
     if held > 0:
-        kth = keyed.kth_largest(held, found)
-        cut = keyed.cut(kth, found)
+        kth, found = keyed.kth_largest(held, found)
+        known = keyed.known(kth.key, found)
+        cut = keyed.cut(kth, found, known)
         threshold = RANKINGS[entries].score(kth.key)
         selection = Selection(held, threshold, kth.key, cut.name, cut.entry, entries, seed)
-        if found.knows(kth.key):
-            keyed.complete(kth, cut, found)
+        if known is not None:
+            keyed.complete(cut, found, known)
             return selection, found.mask
     masks = masks_of(found.mask, [chunk.weight.numel() for chunk in chunks])
     passes.each(lambda pair: selection.pack(*pair, passes), zip(chunks, masks, strict=True))
@@ -144,7 +146,7 @@ def _around_threshold(
     """What lies around the likely band, or around all keys if fewer than `count` reach up to it."""
     found = keyed.count_around(keyed.likely_band(count, total, first_look), first_look)
     if found.above + found.inside < count and found.band.low > 1:
-        found = keyed.count_around(Band(1, LARGEST))
+        found = keyed.count_around(Band(1, LARGEST), again=found)
     return found
 
 

@@ -13,8 +13,8 @@ Dimensions:
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import torch
@@ -24,64 +24,19 @@ from torch import Tensor
 from mifo_ext.core.importance import INFINITY_BITS, Chunk, Ranking, float_bits
 from mifo_ext.core.kth_largest import (
     LARGEST,
-    SET_ASIDE,
     Band,
     Kth,
+    Narrowed,
     SumOverRanks,
     kth_largest,
-    kth_largest_of_all,
     likely_band,
+    narrowed_by_all,
     sample_stride,
 )
+from mifo_ext.core.looks import Around, FirstLook
 from mifo_ext.core.passes import Passes
-from mifo_ext.core.placed_keys import PLACES, Aside, equal_and_larger, up_to
+from mifo_ext.core.placed_keys import PLACES, Aside, up_to
 from mifo_ext.core.ties import Cut, KnownTies, SoughtTies, Ties, behind_all, end_of
-
-
-class Around(NamedTuple):
-    """What one pass finds around a band of keys.
-
-    Attributes:
-        band: the band.
-        above: keys above the band, over all ranks.
-        inside: keys in the band, over all ranks.
-        mask: this rank's mask of keys above the band, packed (P): chunk after chunk, each
-            in whole bytes.
-        aside: this rank's keys in the band with their places in the mask, searchable; None when
-            some rank had too many, or they are all the same.
-        by_chunk: how many keys in the band each of this rank's chunks has.
-    """
-
-    band: Band
-    above: int
-    inside: int
-    mask: Tensor
-    aside: Tensor | None
-    by_chunk: list[int]
-
-    def knows(self, key: int) -> bool:
-        """Whether this rank's entries with this key, and all above, are marked or set aside."""
-        return self.aside is not None and self.band.low <= key <= self.band.high
-
-    def from_key(self, key: int) -> tuple[Tensor, Tensor]:
-        """What is set aside with this key, and with a larger one; the key must be known."""
-        assert self.aside is not None
-        return equal_and_larger(self.aside, key)
-
-
-class FirstLook(NamedTuple):
-    """How a caller that has more to do with all entries looks at them the first time.
-
-    Attributes:
-        sample: gives what `write_sample` writes of `Chunk.every` for `sample_stride`, of all of
-            this rank's chunks, in any order; it may be overwritten. Called once, before `around`.
-        around: does to all of them what `Passes.around` does to a piece, from a band, the keys set
-            aside and the packed mask; by chunk the three counts. Called once. None does it as
-            usual.
-    """
-
-    sample: Callable[[], Tensor]
-    around: Callable[[Band, Aside, Tensor], Tensor] | None = None
 
 
 class _Piece(NamedTuple):
@@ -133,17 +88,34 @@ class KeyedEntries(NamedTuple):
         sample_K = self.passes.searchable(sample_K)
         return likely_band(sample_K, k=max(k, 1), total=total, sum_over_ranks=self.sum_over_ranks)
 
-    def count_around(self, band: Band, first: FirstLook | None = None) -> Around:
+    def count_around(
+        self,
+        band: Band,
+        first: FirstLook | None = None,
+        *,
+        few: bool = False,
+        again: Around | None = None,
+    ) -> Around:
         """One pass over all entries, by the first look if there is one.
+
+        Args:
+            band: the band.
+            first: the first look.
+            few: whether the keys in the band are known to have room.
+            again: an earlier look, whose mask is written over.
 
         Raises:
             ValueError: on every rank, if an importance is not finite or negative.
         """
         places_here = self._starts[-1]
-        # Where the band is one key, the number of its keys is all there is to know.
-        known = band.low != band.high and places_here < PLACES
-        aside = Aside(min(SET_ASIDE, places_here) if known else 0, self._device)
-        packed_P = torch.empty(places_here // 8, dtype=torch.uint8, device=self._device)
+        # Where the band is one key of many, the number of its keys is all there is to know.
+        known = (few or band.low < band.high) and places_here < PLACES
+        aside = Aside(min(self.passes.room, places_here) if known else 0, self._device)
+        if again is None:
+            words = torch.empty(-(-places_here // 32), dtype=torch.int32, device=self._device)
+            packed_P = words.view(torch.uint8)[: places_here // 8]
+        else:
+            packed_P = again.mask
 
         look = self._around if first is None or first.around is None else first.around
         counts_C3 = look(band, aside, packed_P).cpu()
@@ -157,35 +129,48 @@ class KeyedEntries(NamedTuple):
         kept = None if some_crowded else self.passes.searchable(kept_K)
         return Around(band, above, inside, packed_P, kept, counts_C3[:, 1].tolist())
 
-    def kth_largest(self, k: int, found: Around) -> Kth:
-        """The k-th largest key, k from 1 to the keys above and inside the band."""
-        band, rest, aside = found.band, k - found.above, found.aside
-        if rest <= 0:
-            band, rest = Band(band.high + 1, LARGEST), k
-        elif band.low == band.high:
-            return Kth(band.low, rest, found.inside)
-        elif aside is not None:
-            return kth_largest(
-                rest, band, lambda key_B: up_to(aside, key_B), sum_over_ranks=self.sum_over_ranks
-            )
-        return kth_largest_of_all(rest, band, self._histogram, sum_over_ranks=self.sum_over_ranks)
+    def kth_largest(self, k: int, found: Around) -> tuple[Kth, Around]:
+        """The k-th largest key, and what lies around it.
 
-    def cut(self, kth: Kth, found: Around) -> Cut:
+        Args:
+            k: from 1 to the keys above and inside the band.
+            found: what lies around the band; looked at anew where that does not show the key, as
+                soon as few enough keys are left.
+        """
+        part = Narrowed(found.band, k - found.above, found.inside)
+        if part.rest <= 0:
+            part = Narrowed(Band(found.band.high + 1, LARGEST), k, found.above)
+        elif found.aside is not None:
+            return self._kth_aside(part, found.aside), found
+        while part.band.low < part.band.high:
+            part = narrowed_by_all(
+                part.rest, part.band, self._histogram, sum_over_ranks=self.sum_over_ranks
+            )
+            if part.inside <= self.passes.room:
+                found = self.count_around(part.band, few=True, again=found)
+                if found.aside is not None:
+                    return self._kth_aside(part, found.aside), found
+        return Kth(part.band.low, part.rest, part.inside), found
+
+    def known(self, key: int, found: Around) -> KnownTies | None:
+        """What is set aside of a key's ties; None if that is not all of them."""
+        if found.aside is None or not found.band.low <= key <= found.band.high:
+            return None
+        return KnownTies(key, found.aside, self._starts, self.chunks)
+
+    def cut(self, kth: Kth, found: Around, known: KnownTies | None) -> Cut:
         """Where the first `kth.rest` of the entries tied at `kth.key` end."""
         if kth.rest == kth.tied:
             return behind_all(self.names)
-        ties: Ties
-        if found.knows(kth.key):
-            ties = self._known(kth.key, found.from_key(kth.key)[0])
-        else:
+        ties: Ties | None = known
+        if ties is None:
             by_chunk = self._ties_by_chunk(kth.key, found)
             ties = SoughtTies(kth.key, by_chunk, self.chunks, self._keys, self.passes)
         return end_of(kth.rest, ties, names=self.names, sum_over_ranks=self.sum_over_ranks)
 
-    def complete(self, kth: Kth, cut: Cut, found: Around) -> None:
-        """Add to the mask what is held of the keys that are set aside; `found` knows `kth.key`."""
-        tied_T, above_K = found.from_key(kth.key)
-        for placed_K in (above_K, *self._known(kth.key, tied_T).held(cut)):
+    def complete(self, cut: Cut, found: Around, known: KnownTies) -> None:
+        """Add to the mask what is held of the keys that are set aside."""
+        for placed_K in chain(known.larger(), known.held(cut)):
             self.passes.set_bits(found.mask, placed_K)
 
     @property
@@ -238,8 +223,13 @@ class KeyedEntries(NamedTuple):
         self.passes.each(look, zip(self.chunks, ends[:-1], strict=True))
         return sample_K
 
-    def _known(self, key: int, placed_T: Int64[Tensor, " T"]) -> KnownTies:
-        return KnownTies(key, placed_T, self._starts, self.chunks)
+    def _kth_aside(self, part: Narrowed, aside: Int64[Tensor, " K"]) -> Kth:
+        return kth_largest(
+            part.rest,
+            part.band,
+            lambda key_B: up_to(aside, key_B),
+            sum_over_ranks=self.sum_over_ranks,
+        )
 
     def _ties_by_chunk(self, key: int, found: Around) -> list[int]:
         """How many of this rank's keys are equal to `key`, by chunk."""

@@ -34,8 +34,6 @@ HistogramOfAll = Callable[[int, int, int, int], Int64[Tensor, " B"]]
 
 LARGEST = (1 << 31) - 1
 """The largest key."""
-SET_ASIDE = 1 << 21
-"""How many keys a rank sets aside at most, with their places; 16 MiB."""
 _DEVIATIONS = 3.5
 """Half the band in standard deviations of a random sample: it misses about once in 2,000."""
 _SHORT_BITS, _LONG_BITS = 7, 10
@@ -69,12 +67,26 @@ class Kth(NamedTuple):
     tied: int
 
 
+class Narrowed(NamedTuple):
+    """A part of a band in which a key lies.
+
+    Attributes:
+        band: the part.
+        rest: the key is the so many-th largest in it.
+        inside: keys in it, over all ranks.
+    """
+
+    band: Band
+    rest: int
+    inside: int
+
+
 def sample_stride(total: int) -> int:
     """Which share of so many keys is looked at: every stride-th.
 
     The more are looked at, the fewer lie in the band. With six times total^(2/3) of them (6 million
-    of a billion) a rank that has all of 1.7 billion entries still sets aside what lies in it. Odd,
-    so that it does not keep step with the rows of a matrix.
+    of a billion) a rank that has all of 1.7 billion entries has at most two million there. Odd, so
+    that it does not keep step with the rows of a matrix.
     """
     return max(1, int(total ** (1 / 3) / 6)) | 1
 
@@ -132,48 +144,50 @@ def kth_largest(k: int, band: Band, up_to: UpTo, *, sum_over_ranks: SumOverRanks
         edge_B = first + (torch.arange(bins + 1) << low) - 1
         return up_to(edge_B.clamp(max=LARGEST)).diff()
 
-    return _by_histograms(k, band, histogram, sum_over_ranks=sum_over_ranks, bits=_SHORT_BITS)
+    found = Narrowed(band, k, 0)
+    while found.inside == 0 or found.band.low < found.band.high:
+        found = _narrowed(
+            found.rest, found.band, histogram, sum_over_ranks=sum_over_ranks, bits=_SHORT_BITS
+        )
+    return Kth(found.band.low, found.rest, found.inside)
 
 
-def kth_largest_of_all(
+def narrowed_by_all(
     k: int,
     band: Band,
     histogram_of_all: HistogramOfAll,
     *,
     sum_over_ranks: SumOverRanks,
-) -> Kth:
-    """`kth_largest` of those keys that lie in the band, by passes over all.
+) -> Narrowed:
+    """Where the k-th largest of those keys lies that lie in the band, by one pass over all.
 
-    `histogram_of_all` goes over this rank's keys, and is called once a round.
+    Over and over it finds the key: each time a thousandth of the band is left, at least one key.
+    `histogram_of_all` goes over this rank's keys, and is called once.
     """
 
     def histogram(first: int, low: int, bins: int) -> Tensor:
         return histogram_of_all(first, min(first + (bins << low) - 1, band.high), low, bins)
 
-    return _by_histograms(k, band, histogram, sum_over_ranks=sum_over_ranks, bits=_LONG_BITS)
+    return _narrowed(k, band, histogram, sum_over_ranks=sum_over_ranks, bits=_LONG_BITS)
 
 
-def _by_histograms(
+def _narrowed(
     k: int,
     band: Band,
     histogram: Callable[[int, int, int], Int64[Tensor, " B"]],
     *,
     sum_over_ranks: SumOverRanks,
     bits: int,
-) -> Kth:
-    """Resolve so many bits of the k-th largest key a round, from the highest down.
+) -> Narrowed:
+    """Resolve so many bits of the k-th largest key, the highest of those that are not known.
 
     `histogram` counts keys from the first on, in bins of so many low bits, so many bins.
     """
-    first, rest, tied, high = band.low, k, 0, band.bits
-    while high > 0:
-        low = max(high - bits, 0)
-        bins = 1 << (high - low)
-        from_top_B = sum_over_ranks(histogram(first, low, bins)).flip(0).cumsum(0)
-        steps = int(torch.searchsorted(from_top_B, rest))  # the first with from_top >= rest
-        above = int(from_top_B[steps - 1]) if steps else 0
-        tied = int(from_top_B[steps]) - above
-        rest -= above
-        first += (bins - 1 - steps) << low
-        high = low
-    return Kth(first, rest, tied)
+    low = max(band.bits - bits, 0)
+    bins = 1 << (band.bits - low)
+    from_top_B = sum_over_ranks(histogram(band.low, low, bins)).flip(0).cumsum(0)
+    steps = int(torch.searchsorted(from_top_B, k))  # the first with from_top >= k
+    above = int(from_top_B[steps - 1]) if steps else 0
+    first = band.low + ((bins - 1 - steps) << low)
+    last = min(first + (1 << low) - 1, band.high)
+    return Narrowed(Band(first, last), k - above, int(from_top_B[steps]) - above)

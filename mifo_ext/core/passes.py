@@ -82,12 +82,15 @@ class Passes(NamedTuple):
         squared_norms: see `mifo_ext.core.masked_adamw.squared_norms`.
         masked_adamw_: see `mifo_ext.core.masked_adamw.masked_adamw_`.
         piece: how many entries a piece has; a multiple of 8.
+        room: how many keys are set aside at most, each with its place in 8 bytes.
         squared_norms_of: as `squared_norms`, of many pieces at once; None piece by piece.
         masked_adamw_of_: as `masked_adamw_`, of many pieces at once; None piece by piece.
         sample_of: what `write_sample` would write of an ended phase once it is weighed, for
             `moved_most`; None piece by piece.
         weigh_around_of_: `weigh_` and `around` of an ended phase at once, for `moved_most`; None
             piece by piece.
+        copy_of_: copies values that lie on the device, each one piece, to the host, given targets,
+            sources and the pieces; None piece by piece.
     """
 
     each: Each
@@ -102,12 +105,14 @@ class Passes(NamedTuple):
     squared_norms: Callable[..., Tensor]
     masked_adamw_: Callable[..., Tensor]
     piece: int
+    room: int
     squared_norms_of: Callable[..., Tensor] | None = None
     masked_adamw_of_: Callable[..., Tensor] | None = None
     sample_of: Callable[[EndedPhase, Tensor, int], Tensor] | None = None
     weigh_around_of_: Callable[[EndedPhase, Band, Aside, Tensor], tuple[Tensor, Tensor]] | None = (
         None
     )
+    copy_of_: Callable[[Sequence[Tensor], Sequence[Tensor], Pieces], None] | None = None
 
 
 def weigh_(
@@ -172,7 +177,10 @@ def around(
 
 
 def set_bits(packed_P: UInt8[Tensor, " P"], placed_K: Int64[Tensor, " K"]) -> None:
-    """Set the bits at the places of these, all of which are different and not yet set."""
+    """Set the bits at the places of these, all of which are different and not yet set.
+
+    The memory of the packed mask is whole words of 4 bytes.
+    """
     for part_K in torch.split(placed_K, _AT_ONCE):
         place_K = places(part_K.to(packed_P.device))
         packed_P.index_add_(0, place_K >> 3, (1 << (place_K & 7)).to(torch.uint8))
@@ -227,5 +235,6 @@ TORCH = Passes(
     squared_norms=squared_norms,
     masked_adamw_=masked_adamw_,
     piece=1 << 20,
+    room=1 << 21,
 )
 """torch's operations, for accelerators, where each costs a launch; and what others must equal."""

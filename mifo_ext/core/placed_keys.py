@@ -9,12 +9,12 @@ are counted anew for each search, which takes less time and memory than putting 
 Dimensions:
     K  keys
     B  keys that are asked for, or bounds
-    E  keys equal to one
-    L  keys larger than it
+    L  keys that lie between two
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from threading import Lock
 
 import torch
@@ -24,8 +24,10 @@ from torch import Tensor
 PLACES = 1 << 32
 """How many places can be told apart."""
 _LAST = PLACES - 1
-_AT_ONCE = 1 << 21
-"""Keys that are counted at once, 16 MiB of them with their places."""
+_COUNTED_AT_ONCE = 1 << 22
+"""Keys; 16 MiB go to their bins."""
+_PICKED_AT_ONCE = 1 << 20
+"""Keys with their places; 8 MiB, and as much for those that are picked."""
 
 
 class Aside:
@@ -87,7 +89,7 @@ def counted_at_most(key_K: Tensor, bound_B: Int64[Tensor, " B"]) -> Int64[Tensor
     """`at_most` of keys in any order."""
     bound_B = bound_B.to(key_K.device, key_K.dtype)
     counts_B = torch.zeros(bound_B.numel() + 1, dtype=torch.int64, device=key_K.device)
-    for part_K in torch.split(key_K, _AT_ONCE):
+    for part_K in torch.split(key_K, _COUNTED_AT_ONCE):
         bin_K = torch.bucketize(part_K, bound_B, out_int32=True)
         counts_B += torch.bincount(bin_K, minlength=counts_B.numel())
     return counts_B[:-1].cumsum(0).cpu()
@@ -98,20 +100,18 @@ def up_to(placed_K: Int64[Tensor, " K"], key_B: Int64[Tensor, " B"]) -> Int64[Te
     return at_most(placed_K, key_B * PLACES + _LAST)
 
 
-def equal_and_larger(
-    placed_K: Int64[Tensor, " K"], key: int
-) -> tuple[Int64[Tensor, " E"], Int64[Tensor, " L"]]:
-    """Of searchable keys those that equal `key`, in order in host memory, and larger ones."""
+def between(placed_K: Int64[Tensor, " K"], first: int, last: int) -> Iterator[Int64[Tensor, " L"]]:
+    """Searchable keys with places from `first` to `last`, both included, in parts."""
     if placed_K.device.type == "cpu":
-        first, last = up_to(placed_K, torch.tensor([key - 1, key])).tolist()
-        return placed_K[first:last], placed_K[last:]
-    return picked_equal_and_larger(placed_K, key)
+        begin = int(torch.searchsorted(placed_K, first))
+        yield placed_K[begin : int(torch.searchsorted(placed_K, last, right=True))]
+    else:
+        yield from picked_between(placed_K, first, last)
 
 
-def picked_equal_and_larger(
-    placed_K: Int64[Tensor, " K"], key: int
-) -> tuple[Int64[Tensor, " E"], Int64[Tensor, " L"]]:
-    """`equal_and_larger` of keys in any order; the larger ones stay where they are."""
-    larger_K = placed_K > key * PLACES + _LAST
-    equal_K = (placed_K >= key * PLACES) & ~larger_K
-    return placed_K[equal_K].cpu().sort().values, placed_K[larger_K]
+def picked_between(
+    placed_K: Int64[Tensor, " K"], first: int, last: int
+) -> Iterator[Int64[Tensor, " L"]]:
+    """`between` of keys in any order."""
+    for part_K in torch.split(placed_K, _PICKED_AT_ONCE):
+        yield part_K[(part_K >= first) & (part_K <= last)]

@@ -17,9 +17,9 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from mifo_ext.core.importance import Chunk
-from mifo_ext.core.kth_largest import SumOverRanks
+from mifo_ext.core.kth_largest import LARGEST, SumOverRanks
 from mifo_ext.core.passes import Passes
-from mifo_ext.core.placed_keys import PLACES
+from mifo_ext.core.placed_keys import PLACES, at_most, between
 
 # A parameter's index is found block by block: 2**33 entries at first, then these.
 _BLOCK_BITS = (26, 19, 12, 5, 0)
@@ -60,11 +60,11 @@ class Blocks(NamedTuple):
 
 
 class KnownTies(NamedTuple):
-    """Tied entries that are set aside.
+    """Tied entries that are set aside, among others.
 
     Attributes:
-        key: their key.
-        placed: the key with each one's place in the packed mask, in order (T).
+        key: their key, at least 1.
+        placed: all keys that are set aside with their places in the packed mask, searchable (T).
         starts: the place where each chunk begins, and where the last ends.
         chunks: this rank's chunks.
     """
@@ -82,24 +82,50 @@ class KnownTies(NamedTuple):
     def by_block(self, name: str, blocks: Blocks) -> Int64[Tensor, " B"]:
         """How many of a parameter each block has."""
         edge_B = blocks.start + torch.arange(blocks.number + 1) * blocks.size
-        counts_B = torch.zeros(blocks.number, dtype=torch.int64)
-        for chunk, start in zip(self.chunks, self.starts, strict=False):
-            if chunk.name == name:
-                inside_B = (edge_B - chunk.start).clamp(0, chunk.weight.numel())
-                counts_B += self._before(start + inside_B).diff()
-        return counts_B
+        mine = [
+            (place, chunk.start, chunk.weight.numel())
+            for chunk, place in zip(self.chunks, self.starts, strict=False)
+            if chunk.name == name
+        ]
+        rows = torch.tensor(mine, dtype=torch.int64).view(-1, 3, 1)
+        place_C, start_C, length_C = rows.unbind(1)
+        # A search each would wait for an accelerator once a chunk.
+        edge_CB = place_C + (edge_B - start_C).clamp(min=0).minimum(length_C)
+        return self._before(edge_CB.flatten()).view(edge_CB.shape).diff().sum(0)
 
     def held(self, cut: Cut) -> Iterator[Tensor]:
-        """Those that come before the cut; chunks without any are left out."""
-        starts = torch.tensor(self.starts[:-1])
-        held = torch.tensor([cut.held_of(chunk) for chunk in self.chunks])
-        for first, last in self._before(torch.stack([starts, starts + held], 1)).tolist():
-            if first < last:
-                yield self.placed[first:last]
+        """Those that come before the cut, in parts."""
+        for first, end in self._held_places(cut):
+            yield from between(self.placed, self._at(first), self._at(end) - 1)
+
+    def larger(self) -> Iterator[Tensor]:
+        """What is set aside with a larger key, in parts."""
+        if self.key < LARGEST:
+            yield from between(self.placed, self._at(PLACES), LARGEST * PLACES + PLACES - 1)
+
+    def _held_places(self, cut: Cut) -> list[tuple[int, int]]:
+        """Where what comes before the cut begins and ends, in ranges as few as can be."""
+        ranges: list[tuple[int, int]] = []
+        for chunk, start, following in zip(
+            self.chunks, self.starts[:-1], self.starts[1:], strict=True
+        ):
+            held = cut.held_of(chunk)
+            if held == 0:
+                continue
+            # Spare bits behind a chunk are nobody's.
+            end = following if held == chunk.weight.numel() else start + held
+            if ranges and ranges[-1][1] == start:
+                ranges[-1] = (ranges[-1][0], end)
+            else:
+                ranges.append((start, end))
+        return ranges
+
+    def _at(self, place: int) -> int:
+        return self.key * PLACES + place
 
     def _before(self, place_B: Tensor) -> Tensor:
-        """How many lie before each of these places."""
-        return torch.searchsorted(self.placed, self.key * PLACES + place_B)
+        """How many that are set aside come before the key at each of these places."""
+        return at_most(self.placed, self._at(0) + place_B - 1)
 
 
 class SoughtTies(NamedTuple):
@@ -158,10 +184,10 @@ def end_of(rest: int, ties: Ties, *, names: Sequence[str], sum_over_ranks: SumOv
         names: every parameter of the model, sorted.
         sum_over_ranks: adds int64 counts over the ranks.
     """
-    by_name_M = torch.zeros(len(names), dtype=torch.int64)
+    by_name = [0] * len(names)
     for chunk, count in zip(ties.chunks, ties.by_chunk(), strict=True):
-        by_name_M[bisect_left(names, chunk.name)] += count
-    before = [0, *sum_over_ranks(by_name_M).cumsum(0).tolist()]
+        by_name[bisect_left(names, chunk.name)] += count
+    before = [0, *sum_over_ranks(torch.tensor(by_name)).cumsum(0).tolist()]
     place = bisect_left(before, rest) - 1  # before[place] < rest <= before[place + 1]
     rest -= before[place]
     start, bits = 0, _INDEX_BITS

@@ -68,6 +68,18 @@ def weigh_around_of_(
     return counts_Q3, totals.sum(0)
 
 
+def copy_of_(
+    targets: Sequence[Float32[Tensor, " N"]],
+    sources: Sequence[Float32[Tensor, " N"]],
+    pieces: Pieces,
+) -> None:
+    """Copy sources that lie on the device to targets; each is one piece."""
+    table = Table(sources[0].device, pieces, [], (sources, pieces), (targets, pieces))
+    kernels.copy[table.grid](
+        *table.addresses, table.lengths, table.blocks, ALIGNED=table.aligned, BLOCK=BLOCK
+    )  # fmt: skip
+
+
 def squared_norms_of(
     gradients: Sequence[Float32[Tensor, " N"]], held: UInt8[Tensor, " P"] | None, pieces: Pieces
 ) -> Float64[Tensor, " 2"]:

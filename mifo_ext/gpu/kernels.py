@@ -4,6 +4,9 @@ They are launched with `enable_fp_fusion=False`: an operation rounds once, as in
 entry has the same bits wherever it lies; where two are to round once, `tl.fma` says so. Sums go
 into one place for each program, so that their order never changes. Addresses may be those of
 page-locked host memory: what is read and written there goes over the link, both ways at once.
+
+Numbers that change from launch to launch are not specialized: Triton would compile a kernel anew,
+which takes a second, whenever one of them is 1 or a multiple of 16.
 """
 
 # mypy: ignore-errors
@@ -105,7 +108,7 @@ def _look(
         tl.store(aside + slot, placed, within & (slot < room))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["place", "low", "high", "room"])
 def around(
     keys, bits, packed, aside, used, counts, count, place, low, high, room, BLOCK: tl.constexpr
 ):
@@ -142,7 +145,7 @@ def _weigh_around_block(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["low", "high", "room", "blocks"])
 def weigh_around(
     starts, ends, histories, carried, packed, lengths, places, blocks, totals, aside, used, counts,
     fresh, decay, low, high, room,
@@ -167,6 +170,28 @@ def weigh_around(
 
 
 @triton.jit
+def _copy_block(
+    sources, targets, length, row, at, ALIGNED: tl.constexpr, WHOLE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    inside = inside_of(at, length, WHOLE, BLOCK)
+    value = tl.load(address(sources, row, ALIGNED) + at, inside, 0.0)
+    tl.store(address(targets, row, ALIGNED) + at, value, inside)
+
+
+@triton.jit
+def copy(sources, targets, lengths, blocks, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
+    """Copy all rows."""
+    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    length = tl.load(lengths + row)
+    at = block * BLOCK + tl.arange(0, BLOCK)
+    if (block + 1) * BLOCK <= length:
+        _copy_block(sources, targets, length, row, at, ALIGNED, True, BLOCK)
+    elif block * BLOCK < length:
+        _copy_block(sources, targets, length, row, at, ALIGNED, False, BLOCK)
+
+
+@triton.jit(do_not_specialize=["stride", "blocks"])
 def sample(
     starts, ends, histories, carried, lengths, firsts, outs, blocks, keys, stride, fresh, decay,
     HISTORY: tl.constexpr, BLOCK: tl.constexpr,
@@ -184,7 +209,17 @@ def sample(
     tl.store(keys + tl.load(outs + row) + number, tl.maximum(pattern, 0), inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
+def set_bits(packed, placed, count, BLOCK: tl.constexpr):
+    """Set the bits of places, the low 32 bits of numbers; the mask is whole words of 4 bytes."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    place = tl.load(placed + at, inside, 0) & 0xFFFFFFFF
+    bit = tl.full((BLOCK,), 1, tl.int32) << (place & 31).to(tl.int32)
+    tl.atomic_or(packed.to(tl.pointer_type(tl.int32)) + (place >> 5), bit, inside)
+
+
+@triton.jit(do_not_specialize=["key", "at", "size"])
 def ties_by_block(keys, counts, count, key, at, size, BLOCK: tl.constexpr):
     """Add the keys that equal `key` to the counts of the blocks of `size` they lie in."""
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -201,7 +236,7 @@ def ties_by_block(keys, counts, count, key, at, size, BLOCK: tl.constexpr):
             )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["low", "first", "last"])
 def histogram(keys, counts, count, first, last, low, BINS: tl.constexpr, BLOCK: tl.constexpr):
     """Add the keys from `first` to `last` to bins of so many low bits."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

@@ -4,6 +4,7 @@ None of this waits for the GPU, so that copies to and from it never stop.
 
 Dimensions:
     N  consecutive entries of one parameter, with their keys
+    K  keys that are set aside
     P  bytes that pack N bits, ceil(N / 8)
     B  blocks, or bins of a histogram
 """
@@ -25,6 +26,7 @@ from mifo_ext.core.pieces import one_piece
 from mifo_ext.core.placed_keys import Aside
 from mifo_ext.gpu import kernels
 from mifo_ext.gpu.at_once import (
+    copy_of_,
     masked_adamw_of_,
     sample_of,
     squared_norms_of,
@@ -68,6 +70,13 @@ def around(
         keys_N.contiguous(), float_bits(importance_N), above_P, aside.placed_K, aside.used,
         counts_3, keys_N.numel(), place, band.low, band.high, aside.room, BLOCK=BLOCK,
     )  # fmt: skip
+
+
+def set_bits(packed_P: UInt8[Tensor, " P"], placed_K: Int64[Tensor, " K"]) -> None:
+    """Set the bits at these places; see `core.passes.set_bits`."""
+    count, placed_K = placed_K.numel(), placed_K.to(packed_P.device)
+    if count > 0:
+        kernels.set_bits[(triton.cdiv(count, BLOCK),)](packed_P, placed_K, count, BLOCK=BLOCK)
 
 
 def ties_by_block(
@@ -125,6 +134,7 @@ def masked_adamw_(
 KERNELS = TORCH._replace(
     weigh_=weigh_,
     around=around,
+    set_bits=set_bits,
     ties_by_block=ties_by_block,
     histogram=histogram,
     overlap=overlap,
@@ -134,5 +144,7 @@ KERNELS = TORCH._replace(
     masked_adamw_of_=masked_adamw_of_,
     sample_of=sample_of,
     weigh_around_of_=weigh_around_of_,
+    copy_of_=copy_of_,
+    room=3 << 20,
 )
 """For GPUs, in pieces as `TORCH` has them: what is rarely done, torch does."""

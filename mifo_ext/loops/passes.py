@@ -170,6 +170,7 @@ LOOPS = Passes(
     squared_norms=squared_norms,
     masked_adamw_=masked_adamw_,
     piece=1 << 19,
+    room=1 << 21,
 )
 """For processors: pieces so large that calling a loop costs little, so small that all threads
 end together."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
@@ -36,14 +36,9 @@ PLACES = "mifo_ext.core.keyed_entries.PLACES"
 BAND = "mifo_ext.core.keyed_entries.KeyedEntries.likely_band"
 
 
-@contextmanager
-def small(*, stride: int, set_aside: int) -> Iterator[None]:
-    """Sizes at which a small model meets what a large one does."""
-    with (
-        mock.patch("mifo_ext.core.keyed_entries.sample_stride", return_value=stride),
-        mock.patch("mifo_ext.core.keyed_entries.SET_ASIDE", set_aside),
-    ):
-        yield
+def sampling(*, stride: int) -> AbstractContextManager[object]:
+    """Look at as few entries of a small model as of a large one."""
+    return mock.patch("mifo_ext.core.keyed_entries.sample_stride", return_value=stride)
 
 
 @pytest.mark.parametrize(("band", "room"), [(Band(1, LARGEST), 20), (Band(5, 5), 0)])
@@ -55,11 +50,11 @@ def test_no_more_keys_are_set_aside_than_there_is_room_for(band: Band, room: int
         TORCH.around(keys, importance, band, aside, *rest)
 
     importance = torch.full((40,), 5, dtype=torch.int32).view(torch.float32)
-    chunks, passes = [Chunk("a", 0, importance, importance)], TORCH._replace(around=around, piece=8)
+    chunks = [Chunk("a", 0, importance, importance)]
+    passes = TORCH._replace(around=around, piece=8, room=20)
     order = RANKINGS["moved_most"]
-    with small(stride=1, set_aside=20):
-        entries = KeyedEntries(chunks, ["a"], order, 0, lambda counts: counts, passes)
-        found = entries.count_around(band)
+    entries = KeyedEntries(chunks, ["a"], order, 0, lambda counts: counts, passes)
+    found = entries.count_around(band)
     assert seen[:5] == [(room, min(8 * i, room and 24)) for i in range(5)]
     assert found.inside == 40
     assert found.aside is None
@@ -69,7 +64,7 @@ def test_a_rank_with_more_places_than_a_key_can_carry_sets_nothing_aside() -> No
     importance = torch.arange(1, 41, dtype=torch.float32)
     chunks = [Chunk("a", 0, importance, importance)]
     for places, known in ((40, False), (41, True)):
-        with small(stride=7, set_aside=40), mock.patch(PLACES, places):
+        with sampling(stride=7), mock.patch(PLACES, places):
             entries = KeyedEntries(
                 chunks, ["a"], RANKINGS["moved_most"], 0, lambda counts: counts, TORCH
             )
@@ -99,8 +94,8 @@ def test_what_is_set_aside_comes_first_unless_it_is_more_than_fits() -> None:
 def test_the_choice_is_exact_whatever_the_sample_says_and_however_many_tie(
     entries: str, model: Model, count: int, stride: int, set_aside: int, cuts: list[int]
 ) -> None:
-    with small(stride=stride, set_aside=set_aside):
-        held = hold(model, count, cuts=cuts, entries=entries)[1]
+    with sampling(stride=stride):
+        held = hold(model, count, cuts=cuts, entries=entries, room=set_aside)[1]
     assert held == by_sorting(model, count, entries=entries)
 
 
@@ -120,12 +115,15 @@ def test_a_band_that_misses_the_threshold_costs_time_only(
         assert hold({"a": values}, count)[1] == by_sorting({"a": values}, count)
 
 
-def test_ties_run_out_in_the_second_chunk_of_a_parameter() -> None:
-    # Set aside, every tie is found again by its place in the mask: 0, 8, 12, 13, and 17 for "b".
+@pytest.mark.parametrize("turned", [False, True])
+def test_ties_run_out_in_the_second_chunk_of_a_parameter(turned: bool) -> None:
+    # Set aside, every tie is found again by its place in the mask: 0, 8, 12, 13, and 17 for "b";
+    # or, where chunks lie the other way round, what is held has a gap.
     first, second = torch.tensor([1.0, 0, 0, 0, 0]), torch.tensor([1.0, 0, 0, 0, 1, 1])
     other = torch.tensor([0.0, 1.0])
     chunks = [Chunk("a", 0, first, first), Chunk("a", 5, second, second)]
     chunks.append(Chunk("b", 0, other, other))
+    chunks = chunks[::-1] if turned else chunks
     with mock.patch(BAND, return_value=Band(1, LARGEST)):
         selection = choose(chunks, names=["a", "b"], total=13, count=3)
     assert (selection.held, selection.cut_index) == (3, 10)
@@ -155,11 +153,9 @@ def test_an_ordinary_choice_looks_at_a_sample_and_once_at_all() -> None:
 
     names = [chunk.name for chunk in chunks]
     # The band holds a few per cent of the entries: no more are set aside than have room here.
-    with (
-        mock.patch("mifo_ext.core.keyed_entries.SET_ASIDE", 1 << 14),
-        mock.patch.dict(RANKINGS, moved_most=ranking._replace(keys=counted)),
-    ):
-        _, packed_P = choose_held(chunks, names=names, total=1 << 18, count=1 << 17)
+    passes = TORCH._replace(room=1 << 14)
+    with mock.patch.dict(RANKINGS, moved_most=ranking._replace(keys=counted)):
+        _, packed_P = choose_held(chunks, names=names, total=1 << 18, count=1 << 17, passes=passes)
 
     keys = torch.cat([chunk.importance for chunk in chunks])
     held = unpack_bits(packed_P, 1 << 18)  # Each chunk's entries fill whole bytes.
@@ -181,12 +177,14 @@ def test_ranks_exchange_at_most_64_kib(values: int, band: Band | None) -> None:
         exchanged += counts.numel() * counts.element_size()
         return counts
 
-    with mock.patch(BAND, return_value=band) if band else small(stride=41, set_aside=1 << 20):
+    with mock.patch(BAND, return_value=band) if band else sampling(stride=41):
         choose_held(chunks, names=names, total=1 << 16, count=1 << 15, sum_over_ranks=add_up)
     assert exchanged <= 64 * 2**10
 
 
-def on_ranks(chunks_by_rank: list[list[Chunk]], names: list[str], count: int) -> list[Selection]:
+def on_ranks(
+    chunks_by_rank: list[list[Chunk]], names: list[str], count: int, *, room: int
+) -> list[Selection]:
     """Select on several ranks, each a thread."""
     gang = Gang(len(chunks_by_rank))
 
@@ -197,6 +195,7 @@ def on_ranks(chunks_by_rank: list[list[Chunk]], names: list[str], count: int) ->
             total=sum(chunk.weight.numel() for chunks in chunks_by_rank for chunk in chunks),
             count=count,
             sum_over_ranks=gang.sum(rank),
+            passes=TORCH._replace(room=room),
         )
 
     with ThreadPoolExecutor(gang.size) as pool:
@@ -245,8 +244,8 @@ def test_ranks_agree_and_choose_as_one_rank_would(
     for chunk in pieces(model, cuts):
         chunks_by_rank[deal.randrange(ranks)].append(chunk)  # type: ignore[attr-defined]
 
-    with small(stride=stride, set_aside=set_aside):
-        selections = on_ranks(chunks_by_rank, sorted(model), count)
+    with sampling(stride=stride):
+        selections = on_ranks(chunks_by_rank, sorted(model), count, room=set_aside)
 
     alone, held = hold(model, count)
     assert set(selections) == {alone}

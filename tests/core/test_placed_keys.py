@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from mifo_ext.core import placed_keys
 from mifo_ext.core.kth_largest import LARGEST
-from mifo_ext.core.placed_keys import PLACES, placed, places
+from mifo_ext.core.placed_keys import PLACES, between, picked_between, placed, places
 
 some_keys = st.lists(st.integers(0, 5) | st.integers(0, LARGEST), max_size=30)
 bounds = st.lists(st.integers(-1, 6) | st.integers(-1, LARGEST), min_size=1, max_size=9)
@@ -32,20 +34,29 @@ def test_keys_up_to_a_bound_are_counted(
 
 
 def test_more_keys_than_are_counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placed_keys, "_AT_ONCE", 3)
+    monkeypatch.setattr(placed_keys, "_COUNTED_AT_ONCE", 3)
     counted = placed_keys.counted_at_most(torch.tensor([5, 1, 4, 1, 9, 2, 6]), torch.tensor([1, 5]))
     assert counted.tolist() == [2, 5]
 
 
-@given(keys=some_keys, key=st.integers(0, 6))
-def test_equal_keys_come_in_order_and_larger_ones_beside(keys: list[int], key: int) -> None:
+@given(keys=some_keys, pair=st.lists(st.integers(0, 7), min_size=2, max_size=2))
+@pytest.mark.parametrize("at_once", [3, 1 << 20])
+def test_keys_between_two_are_found_with_their_places(
+    at_once: int, keys: list[int], pair: list[int]
+) -> None:
     placed_K = placed(torch.tensor(keys, dtype=torch.int32), torch.arange(len(keys)).flip(0))
-    in_order = placed_keys.searchable(placed_K)
-    equal = sorted(value for value in placed_K.tolist() if value // PLACES == key)
-    larger = {value for value in placed_K.tolist() if value // PLACES > key}
-    for found in (
-        placed_keys.equal_and_larger(in_order, key),
-        placed_keys.picked_equal_and_larger(placed_K, key),
-    ):
-        assert found[0].tolist() == equal
-        assert set(found[1].tolist()) == larger
+    first, last = sorted(pair)[0] * PLACES + 3, sorted(pair)[1] * PLACES + 5
+    expected = sorted(value for value in placed_K.tolist() if first <= value <= last)
+    with mock.patch.object(placed_keys, "_PICKED_AT_ONCE", at_once):
+        in_order = torch.cat([*between(placed_keys.searchable(placed_K), first, last)])
+        picked = torch.cat([*picked_between(placed_K, first, last)])
+    assert in_order.tolist() == expected
+    assert sorted(picked.tolist()) == expected
+
+
+def test_the_largest_key_at_the_last_place_is_found() -> None:
+    placed_K = placed(torch.tensor([LARGEST], dtype=torch.int32), torch.tensor([PLACES - 1]))
+    bound = int(placed_K)
+    for find in (between, picked_between):
+        assert torch.cat([*find(placed_K, bound, bound)]).tolist() == [bound]
+        assert torch.cat([*find(placed_K, 0, bound - 1)]).tolist() == []

@@ -18,7 +18,7 @@ from mifo_ext.core.masked_adamw import MODES
 from mifo_ext.core.packed_bits import pack_bits, unpack_bits
 from mifo_ext.core.passes import TORCH, EndedPhase, Passes
 from mifo_ext.core.pieces import Pieces, each_alone
-from mifo_ext.core.placed_keys import PLACES, Aside
+from mifo_ext.core.placed_keys import PLACES, Aside, placed
 from mifo_ext.gpu import KERNELS
 from mifo_ext.gpu.table import BLOCK
 from tests.support.weights import hold_on
@@ -115,8 +115,8 @@ def test_an_ended_phase_is_weighed_and_looked_at_in_one_launch(carried: bool, ro
     assert totals.tolist() == pytest.approx(sums.tolist(), rel=1e-5)
     assert int(aside.used) == int(found[:, 1].sum()) > 5
     if room > 5:
-        placed = [a.placed_K[: int(aside.used)].sort().values for a in (aside, there)]
-        assert torch.equal(*placed)
+        kept = [a.placed_K[: int(aside.used)].sort().values for a in (aside, there)]
+        assert torch.equal(*kept)
 
 
 @few
@@ -159,6 +159,31 @@ def improper(importance: Tensor) -> int:
     keys, band = float_bits(importance), Band(5, 9)
     KERNELS.around(keys, importance, band, Aside(0, DEVICE), 0, above, counts)
     return int(counts[2])
+
+
+@few
+@given(places=st.sets(st.integers(0, 159), min_size=1), key=st.integers(0, LARGEST))
+def test_bits_are_set_at_the_places_of_keys(places: set[int], key: int) -> None:
+    there, place_K = set(range(0, 160, 9)), sorted(places, key=lambda place: place % 7)
+    mask_N = torch.zeros(160, dtype=torch.bool, device=DEVICE)
+    mask_N[list(there)] = True
+    packed = pack_bits(mask_N)
+    mask_N[place_K] = True
+    new_K = torch.tensor([place for place in place_K if place not in there], dtype=torch.int64)
+    KERNELS.set_bits(packed, placed(torch.full_like(new_K, key, dtype=torch.int32), new_K))
+    assert torch.equal(packed, pack_bits(mask_N))
+
+
+def test_values_are_copied_in_one_launch() -> None:
+    counts = [2 * BLOCK, 3, BLOCK + 5, 77]
+    sources, lengths = [drawn(count, count) for count in counts], torch.tensor(counts)
+    targets = [torch.zeros(count + 1, device=DEVICE) for count in counts]
+    place = torch.zeros_like(lengths)  # In a mask, of which there is none here.
+    assert KERNELS.copy_of_ is not None
+    KERNELS.copy_of_(targets, sources, each_alone(Pieces(place, place, lengths, place)))
+    for target_N, source_N in zip(targets, sources, strict=True):
+        assert torch.equal(target_N[:-1], source_N)
+        assert target_N[-1] == 0  # Nothing is written behind the last.
 
 
 @few

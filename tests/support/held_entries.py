@@ -33,6 +33,7 @@ def hold(
     *,
     cuts: Sequence[int] = (),
     entries: str = "moved_most",
+    room: int = TORCH.room,
 ) -> tuple[Selection, set[tuple[str, int]]]:
     """Select on one rank, every parameter in pieces between the cuts, by torch and by loops."""
     chunks = pieces(model, cuts)
@@ -43,7 +44,7 @@ def hold(
             total=size(model),
             count=count,
             entries=entries,
-            passes=passes._replace(piece=PIECE),
+            passes=passes._replace(piece=PIECE, room=room),
         )
         for passes in (TORCH, LOOPS)
     )
