@@ -64,7 +64,7 @@ def peaks(module: torch.nn.Module, entries: str) -> tuple[int, int]:
 def test_no_call_takes_more_than_64_mib_for_a_moment(
     module: torch.nn.Module, entries: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As on an accelerator, where keys are put in order in host memory.
+    # Put in order in their place: torch's sort makes indices, which no accelerator has to.
     passes = TORCH._replace(searchable=LOOPS.searchable)
     monkeypatch.setattr(hold_module, "passes_where", lambda device: passes)
     for peak in peaks(module, entries):
