@@ -73,6 +73,11 @@ class Selection(NamedTuple):
             part_P = out_P[first : first - (-keys_N.numel() // 8)]
             passes.pack(keys_N, self.threshold_key, cut.held_of(piece), part_P)
 
+    def pack_all(self, chunks: Sequence[Chunk], out_P: UInt8[Tensor, " P"], passes: Passes) -> None:
+        """`pack` all chunks, each from a byte of its own on (`masks_of`)."""
+        masks = masks_of(out_P, [chunk.weight.numel() for chunk in chunks])
+        passes.each(lambda pair: self.pack(*pair, passes), zip(chunks, masks, strict=True))
+
 
 def held_count(fraction: float, entries: int) -> int:
     """How many of `entries` the fraction asks for: the floor of their product, exactly.
@@ -128,15 +133,13 @@ def choose_held(
     selection = Selection(0, None, 0, "", 0, entries, seed)
     if held > 0:
         kth, found = keyed.kth_largest(held, found)
-        known = keyed.known(kth.key, found)
-        cut = keyed.cut(kth, found, known)
-        threshold = RANKINGS[entries].score(kth.key)
-        selection = Selection(held, threshold, kth.key, cut.name, cut.entry, entries, seed)
+        cut, known = keyed.cut(kth, found)
+        score = RANKINGS[entries].score(kth.key)
+        selection = Selection(held, score, kth.key, cut.name, cut.entry, entries, seed)
         if known is not None:
             keyed.complete(cut, found, known)
             return selection, found.mask
-    masks = masks_of(found.mask, [chunk.weight.numel() for chunk in chunks])
-    passes.each(lambda pair: selection.pack(*pair, passes), zip(chunks, masks, strict=True))
+    selection.pack_all(chunks, found.mask, passes)
     return selection, found.mask
 
 

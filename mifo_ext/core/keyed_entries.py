@@ -152,21 +152,23 @@ class KeyedEntries(NamedTuple):
                     return self._kth_aside(part, found.aside), found
         return Kth(part.band.low, part.rest, part.inside), found
 
-    def known(self, key: int, found: Around) -> KnownTies | None:
-        """What is set aside of a key's ties; None if that is not all of them."""
-        if found.aside is None or not found.band.low <= key <= found.band.high:
-            return None
-        return KnownTies(key, found.aside, self._starts, self.chunks)
+    def cut(self, kth: Kth, found: Around) -> tuple[Cut, KnownTies | None]:
+        """Where the first `kth.rest` of the entries tied at `kth.key` end.
 
-    def cut(self, kth: Kth, found: Around, known: KnownTies | None) -> Cut:
-        """Where the first `kth.rest` of the entries tied at `kth.key` end."""
+        Returns:
+            The cut, and this rank's tied entries if all of them are set aside.
+        """
+        known = None
+        if found.aside is not None and found.band.low <= kth.key <= found.band.high:
+            known = KnownTies(kth.key, found.aside, self._starts, self.chunks)
         if kth.rest == kth.tied:
-            return behind_all(self.names)
+            return behind_all(self.names), known
         ties: Ties | None = known
         if ties is None:
             by_chunk = self._ties_by_chunk(kth.key, found)
             ties = SoughtTies(kth.key, by_chunk, self.chunks, self._keys, self.passes)
-        return end_of(kth.rest, ties, names=self.names, sum_over_ranks=self.sum_over_ranks)
+        cut = end_of(kth.rest, ties, names=self.names, sum_over_ranks=self.sum_over_ranks)
+        return cut, known
 
     def complete(self, cut: Cut, found: Around, known: KnownTies) -> None:
         """Add to the mask what is held of the keys that are set aside."""

@@ -164,6 +164,37 @@ def test_an_ordinary_choice_looks_at_a_sample_and_once_at_all() -> None:
     assert 1 << 18 < seen < 1.2 * (1 << 18)
 
 
+def test_a_crowded_band_is_narrowed_once_and_looked_at_again() -> None:
+    total, seen = 1 << 18, 0
+    chunks, ranking = a_model_of(total, values=1 << 22), RANKINGS["moved_most"]
+
+    def counted(chunk: Chunk, seed: int) -> Tensor:
+        nonlocal seen
+        seen += chunk.weight.numel()
+        return ranking.keys(chunk, seed)
+
+    passes, names = TORCH._replace(room=total // 4), [chunk.name for chunk in chunks]
+    with (
+        mock.patch(BAND, return_value=Band(1, LARGEST)),
+        mock.patch.dict(RANKINGS, moved_most=ranking._replace(keys=counted)),
+    ):
+        selection, packed_P = choose_held(
+            chunks, names=names, total=total, count=total // 2, passes=passes
+        )
+    assert seen == 3 * total  # A look, a histogram, a look.
+    chosen = unpack_bits(packed_P, total)
+    assert torch.equal(chosen, torch.cat([selection.mask(chunk) for chunk in chunks]))
+
+
+def test_a_second_look_writes_over_the_mask_of_the_first() -> None:
+    chunks, order = a_model_of(1 << 10, values=99), RANKINGS["moved_most"]
+    entries = KeyedEntries(chunks, ["w000"], order, 0, lambda counts: counts, TORCH)
+    first = entries.count_around(Band(1, LARGEST))
+    again = entries.count_around(Band(1, 5), again=first)
+    assert again.mask.data_ptr() == first.mask.data_ptr()
+    assert int(unpack_bits(again.mask, 1 << 10).sum()) == again.above > 0
+
+
 @pytest.mark.parametrize("values", [17, 1 << 22])
 @pytest.mark.parametrize("band", [None, Band(1, 2), Band(LARGEST - 1, LARGEST)])
 def test_ranks_exchange_at_most_64_kib(values: int, band: Band | None) -> None:
