@@ -1,4 +1,4 @@
-"""The loops themselves, over arrays of numpy.
+"""Loops that weigh, square and step, over arrays of numpy; those that compare are in `bit_kernels`.
 
 Marks are bytes of 0 and 1, made from eight bits at once. What is chosen by a mark is read in any
 case: a read that depends on it is slow. Sums are kept in one place for each entry of a block, so
@@ -34,15 +34,6 @@ def _fused_multiply_add(typing: Any, factor: Any, value: Any, term: Any) -> Any:
     del typing, factor, value, term
     signature = types.float32(types.float32, types.float32, types.float32)
     return signature, lambda context, builder, signature, arguments: builder.fma(*arguments)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _ones_in(typing: Any, byte: Any) -> Any:
-    """How many bits of a byte are set."""
-    del typing, byte
-    return types.uint8(types.uint8), lambda context, builder, signature, arguments: builder.ctpop(
-        *arguments
-    )
 
 
 @compiled()
@@ -96,110 +87,6 @@ def weigh(start, end, history, carried, fresh, decay):  # type: ignore[no-untype
         else:
             moved += _weigh_block(was, now, part, fresh)
     return float(moved), sums.astype(np.float64).sum()
-
-
-@compiled()
-def _count_block(keys, bits, low, high, marks):  # type: ignore[no-untyped-def]
-    above, inside, most, width = np.int32(0), np.int32(0), np.uint32(0), np.uint32(high - low)
-    for i in range(keys.size):
-        # In unsigned numbers what lies below a bound lies far above it: negative keys, NaNs.
-        is_inside = np.uint32(keys[i] - low) <= width
-        marks[i] = is_inside
-        above = np.int32(above + np.int32(keys[i] > high))
-        inside = np.int32(inside + np.int32(is_inside))
-        most = max(most, np.uint32(bits[i]))
-    return above, inside, most
-
-
-@compiled()
-def _pick_block(keys, words, marks, place, found, count):  # type: ignore[no-untyped-def]
-    whole = keys.size // 8
-    for i in range(whole):
-        if words[i] != 0:  # Of eight keys most often none is marked.
-            for j in range(8 * i, 8 * i + 8):
-                # The next one takes its place unless it is marked.
-                found[count] = (np.int64(keys[j]) << 32) | (place + j)
-                count += marks[j]
-    for j in range(8 * whole, keys.size):
-        found[count] = (np.int64(keys[j]) << 32) | (place + j)
-        count += marks[j]
-    return count
-
-
-@compiled()
-def _pack_block(keys, key, packed):  # type: ignore[no-untyped-def]
-    """Write one bit for each key, set where it is above `key`."""
-    whole = keys.size // 8
-    for i in range(whole):
-        byte = np.uint8(0)
-        for bit in range(8):
-            byte |= np.uint8(keys[8 * i + bit] > key) << np.uint8(bit)
-        packed[i] = byte
-    if whole < packed.size:
-        packed[whole] = 0
-        for i in range(8 * whole, keys.size):
-            packed[whole] |= np.uint8(keys[i] > key) << np.uint8(i & 7)
-
-
-@compiled("UniTuple(int64, 3)(int32[::1], int32[::1], int32, int32, int64, uint8[::1], int64[::1])")
-def around(keys, bits, low, high, place, packed, found):  # type: ignore[no-untyped-def]
-    """Keys above and in a band, the largest pattern.
-
-    Bits of those above into `packed`; those in the band with their places into `found`, if it is.
-    """
-    words = np.zeros(BLOCK // 8, dtype=np.uint64)
-    marks, above, inside, picked, most = words.view(np.uint8), 0, 0, 0, 0
-    for start in range(0, keys.size, BLOCK):
-        part = keys[start : start + BLOCK]
-        counts = _count_block(part, bits[start : start + BLOCK], low, high, marks)
-        above, inside, most = above + counts[0], inside + counts[1], max(most, int(counts[2]))
-        _pack_block(part, high, packed[start // 8 : (start + BLOCK) // 8])
-        if found.size and counts[1]:
-            picked = _pick_block(part, words, marks, place + start, found, picked)
-    return above, inside, most
-
-
-@compiled("void(uint8[::1], int64[::1])")
-def set_bits(packed, placed):  # type: ignore[no-untyped-def]
-    """Set the bits at the places of these keys."""
-    for i in range(placed.size):
-        place = placed[i] & 0xFFFFFFFF
-        packed[place >> 3] |= np.uint8(1 << (place & 7))
-
-
-@compiled()
-def _count_equal(keys, key):  # type: ignore[no-untyped-def]
-    equal = np.int32(0)
-    for i in range(keys.size):
-        equal = np.int32(equal + np.int32(keys[i] == key))
-    return equal
-
-
-@compiled("void(int32[::1], int32, int64, int64, int64[::1])")
-def ties_by_block(keys, key, at, size, counts):  # type: ignore[no-untyped-def]
-    """Add the number of keys that equal `key` to the count of the block they lie in."""
-    start = 0
-    while start < keys.size:
-        block = (at + start) // size
-        stop = min(keys.size, (block + 1) * size - at)
-        counts[block] += _count_equal(keys[start:stop], key)
-        start = stop
-
-
-@compiled("void(int32[::1], int32, uint8[::1])")
-def pack(keys, key, packed):  # type: ignore[no-untyped-def]
-    """Write one bit for each key, set where it is above `key`."""
-    _pack_block(keys, key, packed)
-
-
-@compiled("UniTuple(int64, 2)(uint8[::1], uint8[::1])")
-def overlap(one, other):  # type: ignore[no-untyped-def]
-    """Bits that are set in both, and in either."""
-    both, either = 0, 0
-    for i in range(one.size):
-        both += _ones_in(one[i] & other[i])
-        either += _ones_in(one[i] | other[i])
-    return both, either
 
 
 @compiled()

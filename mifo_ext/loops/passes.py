@@ -20,7 +20,7 @@ from mifo_ext.core.kth_largest import Band
 from mifo_ext.core.masked_adamw import check_mode
 from mifo_ext.core.passes import Passes, histogram
 from mifo_ext.core.placed_keys import Aside
-from mifo_ext.loops import kernels
+from mifo_ext.loops import bit_kernels, kernels
 from mifo_ext.loops.compiled import each
 
 _NO_HISTORY = torch.zeros(0)
@@ -57,12 +57,11 @@ def around(
     """Count keys around a band, and set those inside aside; see `core.passes.around`."""
     bits = float_bits(importance_N).numpy()
     found = np.empty(0 if aside.full() else keys_N.numel(), dtype=np.int64)
-    above, inside, most = kernels.around(
-        keys_N.contiguous().numpy(), bits, band.low, band.high, place, above_P.numpy(), found
+    counts_3.numpy()[:] = bit_kernels.around(
+        keys_N.contiguous().numpy(), bits, *band, INFINITY_BITS, place, above_P.numpy(), found
     )
-    counts_3.numpy()[:] = above, inside, most >= INFINITY_BITS
     if found.size:
-        aside.add(torch.from_numpy(found[:inside]))
+        aside.add(torch.from_numpy(found[: int(counts_3[1])]))
 
 
 def searchable(keys_K: Tensor) -> Tensor:
@@ -73,7 +72,7 @@ def searchable(keys_K: Tensor) -> Tensor:
 
 def set_bits(packed_P: UInt8[Tensor, " P"], placed_K: Int64[Tensor, " K"]) -> None:
     """Set the bits at the places of these; see `core.passes.set_bits`."""
-    kernels.set_bits(packed_P.numpy(), placed_K.numpy())
+    bit_kernels.set_bits(packed_P.numpy(), placed_K.numpy())
 
 
 def ties_by_block(
@@ -81,7 +80,7 @@ def ties_by_block(
 ) -> Int64[Tensor, " B"]:
     """Count keys that equal `key` by blocks; see `core.passes.ties_by_block`."""
     counts = np.zeros(blocks, dtype=np.int64)
-    kernels.ties_by_block(keys_N.contiguous().numpy(), key, at, size, counts)
+    bit_kernels.ties_by_block(keys_N.contiguous().numpy(), key, at, size, counts)
     return torch.from_numpy(counts)
 
 
@@ -89,15 +88,15 @@ def pack(keys_N: Int32[Tensor, " N"], key: int, ties: int, out_P: UInt8[Tensor, 
     """Keys above `key`, and tied ones among the first; see `core.passes.pack`."""
     keys, packed = keys_N.contiguous().numpy(), out_P.numpy()
     whole = ties // 8  # bytes of which all entries count ties
-    kernels.pack(keys[: 8 * whole], key - 1, packed[:whole])
-    kernels.pack(keys[8 * whole :], key, packed[whole:])
+    bit_kernels.pack(keys[: 8 * whole], key - 1, packed[:whole])
+    bit_kernels.pack(keys[8 * whole :], key, packed[whole:])
     for i in range(8 * whole, ties):
         packed[whole] |= np.uint8((keys[i] == key) << (i & 7))
 
 
 def overlap(one_P: UInt8[Tensor, " P"], other_P: UInt8[Tensor, " P"]) -> Int64[Tensor, " 2"]:
     """How many bits are set in both, and in either."""
-    return torch.tensor(kernels.overlap(one_P.numpy(), other_P.numpy()))
+    return torch.tensor(bit_kernels.overlap(one_P.numpy(), other_P.numpy()))
 
 
 def squared_norms(
