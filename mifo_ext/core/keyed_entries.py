@@ -226,12 +226,8 @@ class KeyedEntries(NamedTuple):
         return sample_K
 
     def _kth_aside(self, part: Narrowed, aside: Int64[Tensor, " K"]) -> Kth:
-        return kth_largest(
-            part.rest,
-            part.band,
-            lambda key_B: up_to(aside, key_B),
-            sum_over_ranks=self.sum_over_ranks,
-        )
+        ranks, seek = [part.rest], lambda key_B: up_to(aside, key_B)
+        return kth_largest(ranks, part.band, seek, self.sum_over_ranks)[0]
 
     def _ties_by_chunk(self, key: int, found: Around) -> list[int]:
         """How many of this rank's keys are equal to `key`, by chunk."""

@@ -15,7 +15,7 @@ Dimensions:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,8 +26,8 @@ from mifo_ext.core.placed_keys import at_most
 
 SumOverRanks = Callable[[Int64[Tensor, " B"]], Int64[Tensor, " B"]]
 UpTo = Callable[[Int64[Tensor, " B"]], Int64[Tensor, " B"]]
-"""How many of this rank's keys are at most as large as each of the given ones, which ascend from
--1 at least to `LARGEST` at most."""
+"""How many of this rank's keys are at most as large as each of the given ones, from -1 at least to
+`LARGEST` at most."""
 
 HistogramOfAll = Callable[[int, int, int, int], Int64[Tensor, " B"]]
 """Counts this rank's keys from the first to the last, in bins of so many low bits, so many bins."""
@@ -122,34 +122,37 @@ def likely_band(
         margin = _DEVIATIONS * math.sqrt(size * share * (1 - share)) + 1
     first, last = math.floor(middle - margin), math.ceil(middle + margin)
 
-    def key_at(rank: int) -> int:
-        return kth_largest(rank, Band(0, LARGEST), up_to, sum_over_ranks=sum_over_ranks).key
-
-    high = LARGEST if first < 1 else key_at(first)
-    low = 1 if last > positive else key_at(last)
+    ranks = [rank for rank in (first, last) if 1 <= rank <= positive]
+    keys = [kth.key for kth in kth_largest(ranks, Band(0, LARGEST), up_to, sum_over_ranks)]
+    high = keys[0] if first >= 1 else LARGEST
+    low = keys[-1] if last <= positive else 1
     return Band(low, high)
 
 
-def kth_largest(k: int, band: Band, up_to: UpTo, *, sum_over_ranks: SumOverRanks) -> Kth:
-    """Find the k-th largest of keys that all lie in the band, by histograms of their bits.
+def kth_largest(
+    ranks: Sequence[int], band: Band, up_to: UpTo, sum_over_ranks: SumOverRanks
+) -> list[Kth]:
+    """Find the k-th largest of keys that all lie in the band, for several k side by side.
+
+    Each round resolves some bits of all of them by histograms, which are added up over the ranks
+    at once.
 
     Args:
-        k: from 1 to the number of keys over all ranks.
-        band: where they lie.
+        ranks: each k, from 1 to the number of keys over all ranks.
+        band: where the keys lie.
         up_to: counts this rank's keys; a search among keys that are in order.
         sum_over_ranks: adds int64 counts over the ranks; called once a round.
     """
-
-    def histogram(first: int, low: int, bins: int) -> Tensor:
-        edge_B = first + (torch.arange(bins + 1) << low) - 1
-        return up_to(edge_B.clamp(max=LARGEST)).diff()
-
-    found = Narrowed(band, k, 0)
-    while found.inside == 0 or found.band.low < found.band.high:
-        found = _narrowed(
-            found.rest, found.band, histogram, sum_over_ranks=sum_over_ranks, bits=_SHORT_BITS
-        )
-    return Kth(found.band.low, found.rest, found.inside)
+    found = [Narrowed(band, k, 0) for k in ranks]
+    while open_ones := [i for i, part in enumerate(found) if _is_open(part)]:
+        bins = [_bins(found[i].band, _SHORT_BITS) for i in open_ones]
+        edges = [_edges(found[i].band.low, *each) for i, each in zip(open_ones, bins, strict=True)]
+        sizes = [edge_B.numel() for edge_B in edges]
+        counts = [part.diff() for part in torch.split(up_to(torch.cat(edges)), sizes)]
+        totals = torch.split(sum_over_ranks(torch.cat(counts)), [size - 1 for size in sizes])
+        for i, (low, _), total_B in zip(open_ones, bins, totals, strict=True):
+            found[i] = _narrowed(found[i].rest, found[i].band, low, total_B)
+    return [Kth(part.band.low, part.rest, part.inside) for part in found]
 
 
 def narrowed_by_all(
@@ -164,30 +167,33 @@ def narrowed_by_all(
     Over and over it finds the key: each time a thousandth of the band is left, at least one key.
     `histogram_of_all` goes over this rank's keys, and is called once.
     """
+    low, bins = _bins(band, _LONG_BITS)
+    last = min(band.low + (bins << low) - 1, band.high)
+    total_B = sum_over_ranks(histogram_of_all(band.low, last, low, bins))
+    return _narrowed(k, band, low, total_B)
 
-    def histogram(first: int, low: int, bins: int) -> Tensor:
-        return histogram_of_all(first, min(first + (bins << low) - 1, band.high), low, bins)
 
-    return _narrowed(k, band, histogram, sum_over_ranks=sum_over_ranks, bits=_LONG_BITS)
+def _is_open(part: Narrowed) -> bool:
+    """Whether its keys are not yet counted, or not yet one."""
+    return part.inside == 0 or part.band.low < part.band.high
 
 
-def _narrowed(
-    k: int,
-    band: Band,
-    histogram: Callable[[int, int, int], Int64[Tensor, " B"]],
-    *,
-    sum_over_ranks: SumOverRanks,
-    bits: int,
-) -> Narrowed:
-    """Resolve so many bits of the k-th largest key, the highest of those that are not known.
-
-    `histogram` counts keys from the first on, in bins of so many low bits, so many bins.
-    """
+def _bins(band: Band, bits: int) -> tuple[int, int]:
+    """To resolve so many bits of a band, the highest: low bits of a bin, and how many bins."""
     low = max(band.bits - bits, 0)
-    bins = 1 << (band.bits - low)
-    from_top_B = sum_over_ranks(histogram(band.low, low, bins)).flip(0).cumsum(0)
+    return low, 1 << (band.bits - low)
+
+
+def _edges(first: int, low: int, bins: int) -> Int64[Tensor, " edges"]:
+    """The last key before each bin, and the last of all."""
+    return (first + (torch.arange(bins + 1) << low) - 1).clamp_(max=LARGEST)
+
+
+def _narrowed(k: int, band: Band, low: int, total_B: Int64[Tensor, " B"]) -> Narrowed:
+    """The bin in which the k-th largest key of a band lies, from counts by so many low bits."""
+    from_top_B = total_B.flip(0).cumsum(0)
     steps = int(torch.searchsorted(from_top_B, k))  # the first with from_top >= k
     above = int(from_top_B[steps - 1]) if steps else 0
-    first = band.low + ((bins - 1 - steps) << low)
+    first = band.low + ((total_B.numel() - 1 - steps) << low)
     last = min(first + (1 << low) - 1, band.high)
     return Narrowed(Band(first, last), k - above, int(from_top_B[steps]) - above)

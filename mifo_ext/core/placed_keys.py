@@ -76,10 +76,7 @@ def searchable(key_K: Tensor) -> Tensor:
 
 
 def at_most(key_K: Tensor, bound_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
-    """How many searchable keys are at most as large as each bound, in host memory.
-
-    The bounds ascend.
-    """
+    """How many searchable keys are at most as large as each bound, in host memory."""
     if key_K.device.type == "cpu":
         return torch.searchsorted(key_K, bound_B.to(key_K.dtype), right=True)
     return counted_at_most(key_K, bound_B)
@@ -87,16 +84,17 @@ def at_most(key_K: Tensor, bound_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
 
 def counted_at_most(key_K: Tensor, bound_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
     """`at_most` of keys in any order."""
+    bound_B, at_B = bound_B.sort()
     bound_B = bound_B.to(key_K.device, key_K.dtype)
     counts_B = torch.zeros(bound_B.numel() + 1, dtype=torch.int64, device=key_K.device)
     for part_K in torch.split(key_K, _COUNTED_AT_ONCE):
         bin_K = torch.bucketize(part_K, bound_B, out_int32=True)
         counts_B += torch.bincount(bin_K, minlength=counts_B.numel())
-    return counts_B[:-1].cumsum(0).cpu()
+    return torch.empty_like(at_B).scatter_(0, at_B, counts_B[:-1].cumsum(0).cpu())
 
 
 def up_to(placed_K: Int64[Tensor, " K"], key_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
-    """How many searchable keys are at most as large as each of those asked for, which ascend."""
+    """How many searchable keys are at most as large as each of those asked for."""
     return at_most(placed_K, key_B * PLACES + _LAST)
 
 
