@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,12 +11,13 @@ from torch import Tensor
 from mifo_ext.adapters.hold_settings import SftOptimizerSettings
 from mifo_ext.adapters.hold_sft import SftMoments
 from mifo_ext.adapters.host_link import HostLink
-from mifo_ext.adapters.shards import SPAN, Layout, Part
+from mifo_ext.adapters.shards import SPAN, Layout, Part, WithGradient
 from mifo_ext.adapters.wholes import flat
 from mifo_ext.core.passes import Passes
 
 
-class HeldStep(NamedTuple):
+@dataclass(frozen=True)
+class HeldStep:
     """One step; its gradients and weights lie where they are for as long as it lasts.
 
     Attributes:
@@ -38,17 +40,15 @@ class HeldStep(NamedTuple):
         """Of the gradient over live and over held entries of the whole model."""
         together = self.passes.squared_norms_of
         if together is not None:
-            having = self.layout.with_gradient()
-            gradients = _in_float32(having.gradients)
-            pairs = [together(gradients, self.packed, having.pieces)] if gradients else []
+            gradients = _in_float32(self._having.gradients)
+            pairs = [together(gradients, self.packed, self._having.pieces)] if gradients else []
             return self.layout.sum_pairs(pairs)
-        masks = self._masks()
 
         def norms(entry: tuple[Part, Tensor]) -> Tensor:
             part, gradient_N = entry
-            return self.passes.squared_norms(gradient_N.float(), _of_mask(masks, part))
+            return self.passes.squared_norms(gradient_N.float(), _of_mask(self._masks, part))
 
-        return self.layout.sum_pairs(self.passes.each(norms, self._with_gradient()))
+        return self.layout.sum_pairs(self.passes.each(norms, self._parts))
 
     def update(self, *, lr: float, scale: float) -> float:
         """Change weights and moments; the squared norm of the weights' change, over all ranks.
@@ -72,7 +72,7 @@ class HeldStep(NamedTuple):
     def _at_once(self, options: dict[str, object]) -> list[Tensor]:
         """Of all entries together."""
         assert self.passes.masked_adamw_of_ is not None
-        having = self.layout.with_gradient()
+        having = self._having
         if not having.parameters:
             return []
         moments, moments_at = self.moments.together(having)
@@ -90,7 +90,7 @@ class HeldStep(NamedTuple):
 
     def _by_parts(self, options: dict[str, object]) -> list[Tensor]:
         """Of one part after the other, whose moments come and go."""
-        values, masks = self.layout.values(), self._masks()
+        values = self.layout.values()
         link = HostLink(self.layout.device, SPAN)
 
         def update(entry: tuple[Part, Tensor]) -> Tensor:
@@ -101,18 +101,24 @@ class HeldStep(NamedTuple):
                 part.of(values),
                 gradient_N.float(),
                 brought,
-                held=_of_mask(masks, part),
+                held=_of_mask(self._masks, part),
                 step=self.moments.step(part.span),
                 **options,
             )
             link.put_back(*zip(home, brought, strict=True))
             return change
 
-        changes = self.passes.each(update, self._with_gradient())
+        changes = self.passes.each(update, self._parts)
         self.layout.wait()
         return changes
 
-    def _with_gradient(self) -> list[tuple[Part, Tensor]]:
+    @cached_property
+    def _having(self) -> WithGradient:
+        return self.layout.with_gradient()
+
+    @cached_property
+    def _parts(self) -> list[tuple[Part, Tensor]]:
+        """The parts that have a gradient, with it."""
         gradients = self.layout.gradients()
         return [
             (part, gradient[part.inside])
@@ -120,6 +126,7 @@ class HeldStep(NamedTuple):
             if (gradient := gradients[part.span]) is not None
         ]
 
+    @cached_property
     def _masks(self) -> list[Tensor] | None:
         return None if self.packed is None else self.layout.masks(self.packed)
 

@@ -1,8 +1,7 @@
 """Loops that compare keys, over arrays of numpy: 64 comparisons become the bits of one number.
 
 So a mask of one bit an entry is what the comparisons give, counting is counting bits, and what lies
-in a narrow band is found by its few set bits. LLVM makes of a comparison of 16 keys what the
-processor has; of 64 in one it makes bit by bit what AVX2 can do at once.
+in a narrow band is found by its few set bits.
 """
 
 from __future__ import annotations
@@ -12,43 +11,36 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
 from mifo_ext.loops.compiled import compiled
+from mifo_ext.loops.lanes import (
+    AT_ONCE,
+    INTEGERS,
+    Array,
+    apart,
+    bits_of,
+    everywhere,
+    first_one_in,
+    ones_in,
+    padded,
+    sixteens,
+)
 
-AT_ONCE = 64
-"""Keys compared at once."""
-
-_LANES = 16
-_KEYS = ir.VectorType(ir.IntType(32), _LANES)
+SPARE = 2
+"""Room behind what is picked, where nothing comes to be."""
 _NOWHERE = -1
 """A key that is in no band and above none, as bands begin at 1."""
 
 
-def _compared(
-    context: Any, builder: Any, keys: tuple[Any, Any], at: Any, compare: Callable[[Any], Any]
-) -> Any:
-    """A bit for each of the 64 keys from entry `at` on, which may be any multiple of 4 bytes."""
-    array_type, array = keys
-    fields = context.make_array(array_type)(context, builder, array)
+def _compared(builder: Any, keys: Array, at: Any, compare: Callable[[Any], Any]) -> Any:
+    """A bit for each of the 64 keys from entry `at` on."""
     bits = ir.IntType(AT_ONCE)(0)
-    for first in range(0, AT_ONCE, _LANES):
-        place = [builder.add(at, at.type(first))]
-        pointer = cgutils.get_item_pointer(
-            context, builder, array_type, fields, place, wraparound=False
-        )
-        some = builder.load(builder.bitcast(pointer, _KEYS.as_pointer()), align=4)
-        part = builder.zext(builder.bitcast(compare(some), ir.IntType(_LANES)), bits.type)
-        bits = builder.or_(bits, builder.shl(part, bits.type(first)))
+    for first in sixteens():
+        marks = compare(keys.read(at, first))
+        bits = builder.or_(bits, bits_of(builder, marks, first))
     return bits
-
-
-def _everywhere(builder: Any, value: Any) -> Any:
-    """One number in every lane."""
-    undefined = ir.Constant(_KEYS, ir.Undefined)
-    first = builder.insert_element(undefined, value, ir.IntType(32)(0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(_KEYS, [0] * _LANES))
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -58,14 +50,9 @@ def _above(typing: Any, keys: Any, at: Any, key: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array, at, key = arguments
-        bound = _everywhere(builder, key)
-        return _compared(
-            context,
-            builder,
-            (signature.args[0], array),
-            at,
-            lambda some: builder.icmp_signed(">", some, bound),
-        )
+        bound = everywhere(builder, key, INTEGERS)
+        keys = Array(context, builder, signature.args[0], array)
+        return _compared(builder, keys, at, lambda some: builder.icmp_signed(">", some, bound))
 
     return types.uint64(keys, types.intp, types.int32), generate
 
@@ -76,35 +63,17 @@ def _inside(typing: Any, keys: Any, at: Any, low: Any, width: Any) -> Any:
     del typing, at, low, width
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, at, low, width = arguments
-        lows, widths = _everywhere(builder, low), _everywhere(builder, width)
-        return _compared(
-            context,
-            builder,
-            (signature.args[0], array),
-            at,
+        array, at, *bounds = arguments
+        lows, widths = (everywhere(builder, bound, INTEGERS) for bound in bounds)
+        keys = Array(context, builder, signature.args[0], array)
+
+        def compare(some: Any) -> Any:
             # In unsigned numbers what lies below a bound lies far above it: negative keys, NaNs.
-            lambda some: builder.icmp_unsigned("<=", builder.sub(some, lows), widths),
-        )
+            return builder.icmp_unsigned("<=", builder.sub(some, lows), widths)
+
+        return _compared(builder, keys, at, compare)
 
     return types.uint64(keys, types.intp, types.int32, types.uint32), generate
-
-
-def _of_bits(generate: Callable[[Any, Any], Any]) -> Any:
-    """An operation on the bits of an unsigned number, which gives an int64."""
-
-    def typed(typing: Any, bits: Any) -> Any:
-        del typing
-        signature = types.int64(bits)
-        return signature, lambda context, builder, signature, arguments: context.cast(
-            builder, generate(builder, arguments[0]), bits, types.int64
-        )
-
-    return intrinsic(typed)
-
-
-_ones_in = _of_bits(lambda builder, bits: builder.ctpop(bits))
-_first_one_in = _of_bits(lambda builder, bits: builder.cttz(bits, ir.IntType(1)(1)))
 
 
 @compiled()
@@ -122,25 +91,28 @@ def _write_last(bits, packed, first):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _around_64(keys, bits, at, low, high, infinity, place, found, picked):  # type: ignore[no-untyped-def]
-    """Bits of keys above and in the band, and of those that are improper."""
-    inside = _inside(keys, at, low, np.uint32(high - low))
-    rest = inside if found.size else np.uint64(0)
-    while rest:
-        number = at + _first_one_in(rest)
-        found[picked] = (np.int64(keys[number]) << 32) | (place + number)
-        picked += 1
-        rest &= rest - np.uint64(1)
-    proper = _inside(bits, at, np.int32(0), np.uint32(infinity - 1))
-    return _above(keys, at, high), inside, ~proper
+def _pick(keys, at, bits, place, found, first):  # type: ignore[no-untyped-def]
+    """Write the keys at these bits with their places, and up to two more numbers behind them."""
+    while True:
+        # Two, whether there are two or not: few have more, and a branch that nobody foresees
+        # would stop the reading ahead.
+        for i in range(2):
+            number = at + (first_one_in(bits) & (AT_ONCE - 1))
+            found[first + i] = (np.int64(keys[number]) << 32) | (place + number)
+            bits &= bits - np.uint64(1)
+        if bits == 0:
+            break
+        first += 2
 
 
 @compiled()
-def _padded(values, first, filler):  # type: ignore[no-untyped-def]
-    """The values from the first on, fewer than 64, and fillers behind."""
-    padded = np.full(AT_ONCE, filler, dtype=np.int32)
-    padded[: values.size - first] = values[first:]
-    return padded
+def _around_64(keys, bits, at, low, high, infinity, place, found, picked):  # type: ignore[no-untyped-def]
+    """Bits of keys above and in the band, and of those that are improper."""
+    inside = _inside(keys, at, low, np.uint32(high - low))
+    if found.size:
+        _pick(keys, at, inside, place, found, picked)
+    proper = _inside(bits, at, np.int32(0), np.uint32(infinity - 1))
+    return _above(keys, at, high), inside, ~proper
 
 
 @compiled(
@@ -149,19 +121,22 @@ def _padded(values, first, filler):  # type: ignore[no-untyped-def]
 def around(keys, bits, low, high, infinity, place, packed, found):  # type: ignore[no-untyped-def]
     """Keys above and in a band, and whether some pattern is not from 0 to below `infinity`.
 
-    Bits of those above into `packed`; those in the band with their places into `found`, if it is.
+    Bits of those above into `packed`; those in the band with their places into `found`, if it is,
+    which has room for all keys and `SPARE` more.
     """
-    above, inside, improper, whole = 0, 0, np.uint64(0), keys.size // AT_ONCE * AT_ONCE
-    for at in range(0, whole, AT_ONCE):
+    above, inside, improper, count = 0, 0, np.uint64(0), keys.size // AT_ONCE
+    for number in range(count):
+        at = apart(number, count)
         found_64 = _around_64(keys, bits, at, low, high, infinity, place, found, inside)
         _write(found_64[0], packed, at >> 3)
-        above, inside = above + _ones_in(found_64[0]), inside + _ones_in(found_64[1])
+        above, inside = above + ones_in(found_64[0]), inside + ones_in(found_64[1])
         improper |= found_64[2]
+    whole = count * AT_ONCE
     if whole < keys.size:
-        last, last_bits = _padded(keys, whole, _NOWHERE), _padded(bits, whole, 0)
+        last, last_bits = padded(keys, whole, _NOWHERE), padded(bits, whole, 0)
         found_64 = _around_64(last, last_bits, 0, low, high, infinity, place + whole, found, inside)
         _write_last(found_64[0], packed, whole >> 3)
-        above, inside = above + _ones_in(found_64[0]), inside + _ones_in(found_64[1])
+        above, inside = above + ones_in(found_64[0]), inside + ones_in(found_64[1])
         improper |= found_64[2]
     return above, inside, int(improper != 0)
 
@@ -196,11 +171,13 @@ def ties_by_block(keys, key, at, size, counts):  # type: ignore[no-untyped-def]
 @compiled("void(int32[::1], int32, uint8[::1])")
 def pack(keys, key, packed):  # type: ignore[no-untyped-def]
     """Write one bit for each key, set where it is above `key`, which is from 0 up."""
-    whole = keys.size // AT_ONCE * AT_ONCE
-    for at in range(0, whole, AT_ONCE):
+    count = keys.size // AT_ONCE
+    for number in range(count):
+        at = apart(number, count)
         _write(_above(keys, at, key), packed, at >> 3)
+    whole = count * AT_ONCE
     if whole < keys.size:
-        _write_last(_above(_padded(keys, whole, _NOWHERE), 0, key), packed, whole >> 3)
+        _write_last(_above(padded(keys, whole, _NOWHERE), 0, key), packed, whole >> 3)
 
 
 @compiled("UniTuple(int64, 2)(uint8[::1], uint8[::1])")
@@ -208,6 +185,6 @@ def overlap(one, other):  # type: ignore[no-untyped-def]
     """Bits that are set in both, and in either."""
     both, either = 0, 0
     for i in range(one.size):
-        both += _ones_in(one[i] & other[i])
-        either += _ones_in(one[i] | other[i])
+        both += ones_in(one[i] & other[i])
+        either += ones_in(one[i] | other[i])
     return both, either

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -19,11 +21,12 @@ def compiled(signature: str | None = None) -> Callable[[Callable[..., Any]], Cal
     """Compile a loop, when it is defined if its signature is given, and keep it on the disk.
 
     Floating point stays strict: nothing is reordered nor contracted, so an entry has the same bits
-    wherever it lies. What is kept is made anew when the loop's file changes, and not when a file
-    does from which it takes constants or other loops: all of these belong into one file.
+    wherever it lies. numba makes anew what it kept when the loop's file changes, and not when a
+    file does from which the loop takes others; so its name says in which state all of them are.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        function.__qualname__ += f"_{_state()}"
         options = {"nogil": True, "error_model": "numpy"}  # Division by 0 must not branch.
         try:
             loop = numba.njit(signature, cache=True, **options)(function)
@@ -32,6 +35,13 @@ def compiled(signature: str | None = None) -> Callable[[Callable[..., Any]], Cal
         return loop  # type: ignore[no-any-return]
 
     return decorate
+
+
+@functools.cache
+def _state() -> str:
+    """Another word for each state of this package's files."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.blake2b(b"".join(f.read_bytes() for f in files), digest_size=6).hexdigest()
 
 
 def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:

@@ -1,168 +1,233 @@
-"""Loops that weigh, square and step, over arrays of numpy; those that compare are in `bit_kernels`.
+"""Loops that weigh, square and step, over arrays of numpy, 64 entries at a time.
 
-Marks are bytes of 0 and 1, made from eight bits at once. What is chosen by a mark is read in any
-case: a read that depends on it is slow. Sums are kept in one place for each entry of a block, so
-that adding up neither waits for the sum before nor loses small numbers.
+What a bit of a mask chooses is read in any case: a read that depends on it is slow. Sums are kept
+in sixteen places and go on in float64 block by block, so that adding neither waits for the sum
+before nor loses small numbers.
 
-Relies on: torch's own AdamW for processors (`torch.optim.adam._single_tensor_adam`) takes the
-operations of `_step_block` in this order, and rounds product and sum once in `torch.lerp` and
+Relies on: torch's own AdamW for processors (`torch.optim.adam._single_tensor_adam`) makes moments
+by the operations of `_adamw` in this order, and rounds product and sum once in `torch.lerp` and
 `torch.addcmul`, as every processor with AVX2 or NEON does.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numba.core import types
+from llvmlite import ir
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from mifo_ext.loops.compiled import compiled
+from mifo_ext.loops.lanes import (
+    AT_ONCE,
+    FLOATS,
+    LANES,
+    Floats,
+    Lanes,
+    apart,
+    bits_of,
+    everywhere,
+    marks_in,
+    ones_in,
+    padded,
+    sixteens,
+    word,
+    zeros,
+)
 
-BLOCK = 1024
-"""Entries whose mask is unpacked at once."""
+BLOCK = 8192
+"""Entries of which sums are kept in float32: 128 in each place, so to one part in 100,000."""
 
-_EIGHT_BITS = np.arange(256, dtype=np.uint8)[:, None]
-_BYTES_OF_BITS = np.unpackbits(_EIGHT_BITS, axis=1, bitorder="little").view(np.uint64)[:, 0]
-"""By packed byte, its eight bits as bytes, in one word."""
+_NONE, _ALL = np.uint64(0), np.uint64(2**64 - 1)
+
+
+def _given(context: Any, builder: Any, signature: Any, arguments: Any) -> Iterator[Any]:
+    """What an operation is given: arrays to be read by sixteens, tuples of numbers in all lanes."""
+    for kind, value in zip(signature.args, arguments, strict=True):
+        if isinstance(kind, types.Array):
+            yield Floats(context, builder, kind, value)
+        elif isinstance(kind, types.UniTuple):
+            numbers = cgutils.unpack_tuple(builder, value)
+            yield [Lanes(builder, everywhere(builder, number, FLOATS)) for number in numbers]
+        else:
+            yield value
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _fused_multiply_add(typing: Any, factor: Any, value: Any, term: Any) -> Any:
-    """`factor * value + term` in float32, rounded once."""
-    del typing, factor, value, term
-    signature = types.float32(types.float32, types.float32, types.float32)
-    return signature, lambda context, builder, signature, arguments: builder.fma(*arguments)
+def _weigh_64(
+    typing: Any, start: Any, end: Any, history: Any, at: Any, carried: Any, shares: Any, sums: Any
+) -> Any:
+    """Write importance over 64 starts; a bit for each entry that changed."""
+    del typing, at, carried
+
+    def generate(context: Any, builder: Any, *given: Any) -> Any:
+        start, end, history, at, carried, (fresh, decay), sums = _given(context, builder, *given)
+        moved, squares, zero = ir.IntType(AT_ONCE)(0), [], zeros(builder)
+        for first in sixteens():
+            was, now = start.read(at, first), end.read(at, first)
+            before = history.read(at, first).where(marks_in(builder, carried, first), zero)
+            change = now - was
+            start.write(abs(change) * fresh + before * decay, at, first)
+            moved = builder.or_(moved, bits_of(builder, now.differs(was), first))
+            squares.append(change * change)
+        sums.add(squares, 0)
+        return moved
+
+    return types.uint64(start, end, history, types.intp, types.uint64, shares, sums), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _square_64(typing: Any, gradient: Any, at: Any, held: Any, sums: Any) -> Any:
+    """Add 64 squares to the first sixteen sums, or where they are held to those behind."""
+    del typing, at, held
+
+    def generate(context: Any, builder: Any, *given: Any) -> Any:
+        gradient, at, held, sums = _given(context, builder, *given)
+        of_live, of_held, zero = [], [], zeros(builder)
+        for first in sixteens():
+            value, marks = gradient.read(at, first), marks_in(builder, held, first)
+            of_live.append(zero.where(marks, value * value))
+            of_held.append((value * value).where(marks, zero))
+        sums.add(of_live, 0)
+        sums.add(of_held, LANES)
+        return context.get_dummy_value()
+
+    return types.void(gradient, types.intp, types.uint64, sums), generate
+
+
+def _adamw(w: Lanes, g: Lanes, m: Lanes, v: Lanes, nearer: Any, numbers: list[Lanes]) -> Any:
+    """A weight and its moments after a step with a gradient."""
+    shrink, blend, decay, grow, eps, stride = numbers
+    new_m = blend.times_plus(g - m, m.where(nearer, g))
+    new_v = (grow * g).times_plus(g, v * decay)
+    return w * shrink + stride * new_m / (new_v.sqrt() + eps), new_m, new_v
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _step_64(
+    typing: Any, weight: Any, gradient: Any, first: Any, second: Any, at: Any,
+    kept: Any, silent: Any, from_first: Any, numbers: Any, sums: Any,
+) -> Any:  # fmt: skip
+    """Step 64 weights and their moments, but those that are kept; the silent have no gradient."""
+    del typing, at, kept, silent, from_first
+
+    def generate(context: Any, builder: Any, *given: Any) -> Any:
+        *arrays, at, kept, silent, from_first, numbers, sums = _given(context, builder, *given)
+        weight, gradient, first, second = arrays
+        nearer, squares, zero = builder.trunc(from_first, ir.IntType(1)), [], zeros(builder)
+        for lane in sixteens():
+            w, m, v = (array.read(at, lane) for array in (weight, first, second))
+            g = zero.where(marks_in(builder, silent, lane), gradient.read(at, lane) * numbers[0])
+            new_w, new_m, new_v = _adamw(w, g, m, v, nearer, numbers[1:])
+            marks = marks_in(builder, kept, lane)
+            new_w = w.where(marks, new_w)
+            weight.write(new_w, at, lane)
+            first.write(m.where(marks, new_m), at, lane)
+            second.write(v.where(marks, new_v), at, lane)
+            squares.append((new_w - w) * (new_w - w))
+        sums.add(squares, 0)
+        return context.get_dummy_value()
+
+    return types.void(
+        weight, gradient, first, second, types.intp,
+        types.uint64, types.uint64, types.boolean, numbers, sums,
+    ), generate  # fmt: skip
 
 
 @compiled()
-def _unpack_block(packed_P: Any, start: int, words: Any) -> None:
-    """Spread the bits from entry `start` on, a multiple of 8, over the bytes of `words`."""
-    first = start >> 3
-    for i in range(min(words.size, packed_P.size - first)):
-        words[i] = _BYTES_OF_BITS[packed_P[first + i]]
-
-
-@compiled()
-def _weigh_block(start, end, sums, fresh):  # type: ignore[no-untyped-def]
-    moved = 0
-    for i in range(start.size):
-        change = end[i] - start[i]
-        moved += change != 0
-        sums[i] += change * change
-        start[i] = abs(change) * fresh
-    return moved
-
-
-@compiled()
-def _weigh_and_carry_block(  # type: ignore[no-untyped-def]
-    start, end, history, marks, sums, fresh, decay
-):
-    moved, zero = 0, np.float32(0)
-    for i in range(start.size):
-        change = end[i] - start[i]
-        before = history[i]
-        moved += change != 0
-        sums[i] += change * change
-        start[i] = abs(change) * fresh + (before if marks[i] else zero) * decay
-    return moved
+def _take(sums, first):  # type: ignore[no-untyped-def]
+    """What sixteen places have come to, which begin anew."""
+    total = 0.0
+    for i in range(first, first + LANES):
+        total += np.float64(sums[i])
+        sums[i] = 0
+    return total
 
 
 @compiled(
     "UniTuple(float64, 2)(float32[::1], float32[::1], float32[::1], uint8[::1], float32, float32)"
 )
 def weigh(start, end, history, carried, fresh, decay):  # type: ignore[no-untyped-def]
-    """Write importance over `start`; how many entries changed, and the sum of squares."""
-    sums = np.zeros(BLOCK, dtype=np.float32)
-    words = np.zeros(BLOCK // 8, dtype=np.uint64)
-    marks, moved = words.view(np.uint8), 0
-    for first in range(0, start.size, BLOCK):
-        last = min(first + BLOCK, start.size)
-        was, now, part = start[first:last], end[first:last], sums[: last - first]
-        if history.size:
-            _unpack_block(carried, first, words)
-            before = history[first:last]
-            moved += _weigh_and_carry_block(was, now, before, marks, part, fresh, decay)
-        else:
-            moved += _weigh_block(was, now, part, fresh)
-    return float(moved), sums.astype(np.float64).sum()
+    """Write importance over `start`; how many entries changed, and the sum of squares.
+
+    Where `carried` has no bits, `history` is read and does not matter.
+    """
+    shares, sums = (fresh, decay), np.zeros(LANES, dtype=np.float32)
+    moved, squares, whole = 0, 0.0, start.size // AT_ONCE * AT_ONCE
+    for first in range(0, whole, BLOCK):
+        for at in range(first, min(first + BLOCK, whole), AT_ONCE):
+            bits = _weigh_64(start, end, history, at, word(carried, at >> 3), shares, sums)
+            moved += ones_in(bits)
+        squares += _take(sums, 0)
+    if whole < start.size:
+        was, now = padded(start, whole, 0), padded(end, whole, 0)
+        before, last = padded(history, whole, 0), word(carried, whole >> 3)
+        moved += ones_in(_weigh_64(was, now, before, 0, last, shares, sums))
+        squares += _take(sums, 0)
+        start[whole:] = was[: start.size - whole]
+    return float(moved), squares
 
 
 @compiled()
-def _square_block(gradient, marks, live_sums, held_sums):  # type: ignore[no-untyped-def]
-    zero = live_sums.dtype.type(0)
+def _wide_norms(gradient, held):  # type: ignore[no-untyped-def]
+    live, of_held = 0.0, 0.0
     for i in range(gradient.size):
-        value = live_sums.dtype.type(gradient[i])
-        square = value * value
-        live_sums[i] += zero if marks[i] else square
-        held_sums[i] += square if marks[i] else zero
-
-
-@compiled()
-def _sum_squares(gradient, held, live_sums, held_sums):  # type: ignore[no-untyped-def]
-    words = np.zeros(BLOCK // 8, dtype=np.uint64)
-    marks = words.view(np.uint8)
-    for start in range(0, gradient.size, BLOCK):
-        part = gradient[start : start + BLOCK]
-        if held.size:
-            _unpack_block(held, start, words)
-        _square_block(part, marks, live_sums, held_sums)
+        square = np.float64(gradient[i]) * np.float64(gradient[i])
+        is_held = held.size and (held[i >> 3] >> (i & 7)) & 1
+        live, of_held = live + (0.0 if is_held else square), of_held + (square if is_held else 0.0)
+    return live, of_held
 
 
 @compiled("UniTuple(float64, 2)(float32[::1], uint8[::1])")
 def squared_norms(gradient, held):  # type: ignore[no-untyped-def]
     """Sums of squares over live and over held entries."""
-    live, held_32 = np.zeros(BLOCK, dtype=np.float32), np.zeros(BLOCK, dtype=np.float32)
-    _sum_squares(gradient, held, live, held_32)
-    sums = live.astype(np.float64).sum(), held_32.astype(np.float64).sum()
-    if math.isfinite(sums[0] + sums[1]):
-        return sums
-    wide, held_wide = np.zeros(BLOCK, dtype=np.float64), np.zeros(BLOCK, dtype=np.float64)
-    _sum_squares(gradient, held, wide, held_wide)  # No finite number overflows here.
-    return wide.sum(), held_wide.sum()
-
-
-@compiled()
-def _step_block(  # type: ignore[no-untyped-def]
-    weight, gradient, first, second, marks, changes, exact,
-    scale, shrink, blend, from_first, decay, grow, root, eps, stride,
-):  # fmt: skip
-    zero = np.float32(0)
-    for i in range(weight.size):
-        # What `exact` says is the same for all, so two loops are made of this one, each with one
-        # choice less: half the time.
-        held, w, m, v = marks[i] != 0, weight[i], first[i], second[i]
-        g = zero if held and not exact else gradient[i] * scale
-        near = m if from_first else g
-        new_m = _fused_multiply_add(blend, g - m, near)
-        new_v = _fused_multiply_add(grow * g, g, v * decay)
-        new_w = w * shrink + (stride * new_m) / (math.sqrt(new_v) / root + eps)
-        kept = held and exact
-        new_w = w if kept else new_w
-        weight[i], first[i], second[i] = new_w, m if kept else new_m, v if kept else new_v
-        changes[i] += (new_w - w) * (new_w - w)
+    sums, live, of_held = np.zeros(2 * LANES, dtype=np.float32), 0.0, 0.0
+    count, block = gradient.size // AT_ONCE, BLOCK // AT_ONCE
+    for first in range(0, count, block):
+        for number in range(first, min(first + block, count)):
+            at = apart(number, count)
+            _square_64(gradient, at, word(held, at >> 3), sums)
+        live, of_held = live + _take(sums, 0), of_held + _take(sums, LANES)
+    whole = count * AT_ONCE
+    if whole < gradient.size:
+        _square_64(padded(gradient, whole, 0), 0, word(held, whole >> 3), sums)
+        live, of_held = live + _take(sums, 0), of_held + _take(sums, LANES)
+    if math.isfinite(live + of_held):
+        return live, of_held
+    return _wide_norms(gradient, held)  # No finite number overflows here.
 
 
 @compiled(
-    "float64(float32[::1], float32[::1], float32[::1], float32[::1], uint8[::1], boolean,"
-    " float32, float32, float32, boolean, float32, float32, float32, float32, float32)"
+    "float64(float32[::1], float32[::1], float32[::1], float32[::1], uint8[::1], boolean, boolean,"
+    " UniTuple(float32, 7))"
 )
 def step(  # type: ignore[no-untyped-def]
-    weight, gradient, first, second, held, exact,
-    scale, shrink, blend, from_first, decay, grow, root, eps, stride,
-):  # fmt: skip
-    """Take an AdamW step in place; the sum of squares of the change."""
-    changes = np.zeros(BLOCK, dtype=np.float32)
-    words = np.zeros(BLOCK // 8, dtype=np.uint64)
-    marks = words.view(np.uint8)
-    for start in range(0, weight.size, BLOCK):
-        if held.size:
-            _unpack_block(held, start, words)
-        stop = min(start + BLOCK, weight.size)
-        _step_block(
-            weight[start:stop], gradient[start:stop], first[start:stop], second[start:stop],
-            marks[: stop - start], changes[: stop - start], exact,
-            scale, shrink, blend, from_first, decay, grow, root, eps, stride,
-        )  # fmt: skip
-    return changes.astype(np.float64).sum()
+    weight, gradient, first, second, held, exact, from_first, numbers
+):
+    """Take an AdamW step in place; the sum of squares of the change.
+
+    `numbers` are a factor on the gradient and those that `_adamw` takes, in its order.
+    """
+    sums, total, size = np.zeros(LANES, dtype=np.float32), 0.0, weight.size
+    whole = size // AT_ONCE * AT_ONCE
+    for start in range(0, whole, BLOCK):
+        for at in range(start, min(start + BLOCK, whole), AT_ONCE):
+            bits = word(held, at >> 3)
+            kept, silent = (bits, _NONE) if exact else (_NONE, bits)
+            _step_64(
+                weight, gradient, first, second, at, kept, silent, from_first, numbers, sums
+            )  # fmt: skip
+        total += _take(sums, 0)
+    if whole < size:
+        w, g = padded(weight, whole, 0), padded(gradient, whole, 0)
+        m, v = padded(first, whole, 0), padded(second, whole, 0)
+        bits, spare = word(held, whole >> 3), _ALL << np.uint64(size - whole)
+        kept, silent = (bits | spare, _NONE) if exact else (spare, bits)
+        _step_64(w, g, m, v, 0, kept, silent, from_first, numbers, sums)
+        total += _take(sums, 0)
+        weight[whole:] = w[: size - whole]
+        first[whole:], second[whole:] = m[: size - whole], v[: size - whole]
+    return total

@@ -209,3 +209,13 @@ def test_an_unknown_mode_is_refused(passes: Passes) -> None:
         step(
             passes, values, torch.ones(1), held=None, step=1, settings=AdamWSettings(), mode="soft"
         )
+
+
+@BOTH
+@pytest.mark.parametrize("mode", ["exact", "gradient_mask"])
+def test_what_fills_the_last_of_a_loop_is_no_entry(passes: Passes, mode: str) -> None:
+    values = (torch.ones(65), torch.zeros(65), torch.zeros(65))
+    held = pack_bits(torch.zeros(65, dtype=torch.bool))
+    bare = AdamWSettings(eps=1e-50, weight_decay=0.0)  # In float32 zero: 0 by 0 is NaN.
+    change = step(passes, values, torch.ones(65), held=held, step=1, settings=bare, mode=mode)
+    assert change.item() == pytest.approx(65 * LR**2, rel=1e-2)
