@@ -26,6 +26,7 @@ from mifo_ext.adapters.host_link import passes_where
 from mifo_ext.adapters.shards import Layout
 from mifo_ext.core.freezing import Selection, choose_held, held_count
 from mifo_ext.core.importance import Chunk
+from mifo_ext.core.kth_largest import alone
 from mifo_ext.core.looks import FirstLook
 from mifo_ext.core.masked_adamw import clip_scale
 from mifo_ext.core.passes import Passes
@@ -235,7 +236,7 @@ class ParameterHold:
             count=held_count(self.settings.fraction, self.layout.entries),
             entries=self.settings.entries,
             seed=self.settings.seed,
-            sum_over_ranks=self.layout.sum_over_ranks,
+            sum_over_ranks=alone if self.layout.group is None else self.layout.sum_over_ranks,
             passes=passes,
             first_look=first_look,
         )

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mifo_ext.core.importance import RANKINGS, Chunk
 from mifo_ext.core.keyed_entries import KeyedEntries
-from mifo_ext.core.kth_largest import LARGEST, Band, SumOverRanks
+from mifo_ext.core.kth_largest import LARGEST, Band, SumOverRanks, alone
 from mifo_ext.core.looks import Around, FirstLook
 from mifo_ext.core.packed_bits import unpack_bits
 from mifo_ext.core.passes import TORCH, Passes
@@ -99,7 +99,7 @@ def choose_held(
     count: int,
     entries: str = "moved_most",
     seed: int = 0,
-    sum_over_ranks: SumOverRanks = lambda counts_B: counts_B,
+    sum_over_ranks: SumOverRanks = alone,
     passes: Passes = TORCH,
     first_look: FirstLook | None = None,
 ) -> tuple[Selection, UInt8[Tensor, " P"]]:

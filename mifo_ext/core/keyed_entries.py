@@ -28,6 +28,7 @@ from mifo_ext.core.kth_largest import (
     Kth,
     Narrowed,
     SumOverRanks,
+    alone,
     kth_largest,
     likely_band,
     narrowed_by_all,
@@ -35,7 +36,7 @@ from mifo_ext.core.kth_largest import (
 )
 from mifo_ext.core.looks import Around, FirstLook
 from mifo_ext.core.passes import Passes
-from mifo_ext.core.placed_keys import PLACES, Aside, up_to
+from mifo_ext.core.placed_keys import PLACES, Aside, largest, up_to
 from mifo_ext.core.ties import Cut, KnownTies, SoughtTies, Ties, behind_all, end_of
 
 
@@ -226,8 +227,14 @@ class KeyedEntries(NamedTuple):
         return sample_K
 
     def _kth_aside(self, part: Narrowed, aside: Int64[Tensor, " K"]) -> Kth:
-        ranks, seek = [part.rest], lambda key_B: up_to(aside, key_B)
-        return kth_largest(ranks, part.band, seek, self.sum_over_ranks)[0]
+        def seek(key_B: Tensor) -> Tensor:
+            return up_to(aside, key_B)
+
+        if self.sum_over_ranks is alone and aside.device.type == "cpu":
+            key = largest(aside, part.rest)
+            below, not_above = seek(torch.tensor([key - 1, key])).tolist()
+            return Kth(key, part.rest - (aside.numel() - not_above), not_above - below)
+        return kth_largest([part.rest], part.band, seek, self.sum_over_ranks)[0]
 
     def _ties_by_chunk(self, key: int, found: Around) -> list[int]:
         """How many of this rank's keys are equal to `key`, by chunk."""

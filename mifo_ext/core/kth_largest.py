@@ -41,6 +41,11 @@ _SHORT_BITS, _LONG_BITS = 7, 10
 where it costs a pass over the model."""
 
 
+def alone(counts_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
+    """What adds up counts where one rank has all keys; so it may look them up in their order."""
+    return counts_B
+
+
 class Band(NamedTuple):
     """Keys from `low` to `high`, both included."""
 
@@ -84,11 +89,12 @@ class Narrowed(NamedTuple):
 def sample_stride(total: int) -> int:
     """Which share of so many keys is looked at: every stride-th.
 
-    The more are looked at, the fewer lie in the band. With six times total^(2/3) of them (6 million
-    of a billion) a rank that has all of 1.7 billion entries has at most two million there. Odd, so
+    The more are looked at, the fewer lie in the band, and each of both costs about the same. Where
+    entries are few, both take the least time about here; where they are many, those in the band
+    must have room: of 1.7 billion, a rank that has them all has at most two million there. Odd, so
     that it does not keep step with the rows of a matrix.
     """
-    return max(1, int(total ** (1 / 3) / 6)) | 1
+    return int(35 * total ** (1 / 12)) | 1
 
 
 def likely_band(
@@ -123,7 +129,10 @@ def likely_band(
     first, last = math.floor(middle - margin), math.ceil(middle + margin)
 
     ranks = [rank for rank in (first, last) if 1 <= rank <= positive]
-    keys = [kth.key for kth in kth_largest(ranks, Band(0, LARGEST), up_to, sum_over_ranks)]
+    if sum_over_ranks is alone and sample_K.device.type == "cpu":
+        keys = [int(sample_K[-rank]) for rank in ranks]
+    else:
+        keys = [kth.key for kth in kth_largest(ranks, Band(0, LARGEST), up_to, sum_over_ranks)]
     high = keys[0] if first >= 1 else LARGEST
     low = keys[-1] if last <= positive else 1
     return Band(low, high)

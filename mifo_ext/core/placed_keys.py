@@ -26,6 +26,8 @@ PLACES = 1 << 32
 _LAST = PLACES - 1
 _COUNTED_AT_ONCE = 1 << 22
 """Keys; 16 MiB go to their bins."""
+_WITHOUT_THREADS = 128
+"""Bounds; from 200 on torch wakes its threads to search, which takes longer than searching."""
 _PICKED_AT_ONCE = 1 << 20
 """Keys with their places; 8 MiB, and as much for those that are picked."""
 
@@ -70,6 +72,11 @@ def places(placed_K: Int64[Tensor, " K"]) -> Int64[Tensor, " K"]:
     return placed_K & _LAST
 
 
+def largest(placed_K: Int64[Tensor, " K"], k: int) -> int:
+    """The k-th largest key of those that lie in order, from 1 up."""
+    return int(placed_K[-k]) // PLACES
+
+
 def searchable(key_K: Tensor) -> Tensor:
     """Keys as a search needs them; their own memory may be used for it."""
     return key_K.sort().values if key_K.device.type == "cpu" else key_K
@@ -78,7 +85,8 @@ def searchable(key_K: Tensor) -> Tensor:
 def at_most(key_K: Tensor, bound_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
     """How many searchable keys are at most as large as each bound, in host memory."""
     if key_K.device.type == "cpu":
-        return torch.searchsorted(key_K, bound_B.to(key_K.dtype), right=True)
+        parts = torch.split(bound_B.to(key_K.dtype), _WITHOUT_THREADS)
+        return torch.cat([torch.searchsorted(key_K, part_B, right=True) for part_B in parts])
     return counted_at_most(key_K, bound_B)
 
 

@@ -58,6 +58,17 @@ class Blocks(NamedTuple):
     number: int
     size: int
 
+    def inside(self, chunk: Chunk) -> tuple[int, int]:
+        """Which of a chunk's entries lie in them: the first, and the one behind the last."""
+        end = self.start + self.number * self.size
+        first = max(self.start - chunk.start, 0)
+        return first, min(end - chunk.start, chunk.weight.numel())
+
+    def meet(self, chunk: Chunk) -> bool:
+        """Whether any do."""
+        first, last = self.inside(chunk)
+        return first < last
+
 
 class KnownTies(NamedTuple):
     """Tied entries that are set aside, among others.
@@ -85,7 +96,7 @@ class KnownTies(NamedTuple):
         mine = [
             (place, chunk.start, chunk.weight.numel())
             for chunk, place in zip(self.chunks, self.starts, strict=False)
-            if chunk.name == name
+            if chunk.name == name and blocks.meet(chunk)
         ]
         rows = torch.tensor(mine, dtype=torch.int64).view(-1, 3, 1)
         place_C, start_C, length_C = rows.unbind(1)
@@ -164,12 +175,9 @@ class SoughtTies(NamedTuple):
 
     def _pieces(self, name: str, blocks: Blocks) -> Iterator[Chunk]:
         """What lies in the blocks, of chunks that have ties."""
-        end = blocks.start + blocks.number * blocks.size
         for chunk, ties in zip(self.chunks, self.counts, strict=True):
-            first = max(blocks.start - chunk.start, 0)
-            last = min(end - chunk.start, chunk.weight.numel())
-            if ties and chunk.name == name and first < last:
-                yield from chunk.part(first, last).pieces(self.passes.piece)
+            if ties and chunk.name == name and blocks.meet(chunk):
+                yield from chunk.part(*blocks.inside(chunk)).pieces(self.passes.piece)
 
 
 Ties = KnownTies | SoughtTies

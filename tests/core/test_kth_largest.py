@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mifo_ext.core.kth_largest import LARGEST, Band, Kth, kth_largest, likely_band
+from mifo_ext.core.kth_largest import (
+    LARGEST,
+    Band,
+    Kth,
+    kth_largest,
+    likely_band,
+    sample_stride,
+)
+from mifo_ext.core.passes import TORCH
 from mifo_ext.core.placed_keys import at_most
 
 
@@ -66,3 +74,13 @@ def test_the_likely_band_of_a_worked_example(sample: list[int], k: int, band: Ba
     exchanges = Exchanges()
     assert likely_band(sample_K, k=k, total=10_000, sum_over_ranks=exchanges) == band
     assert len(exchanges.sizes) <= 6
+
+
+@pytest.mark.parametrize("total", [1_000_000, 10_000_000, 1_000_000_000, 1_700_000_000])
+def test_a_rank_that_has_all_keys_has_room_for_those_in_the_likely_band(total: int) -> None:
+    stride = sample_stride(total)
+    size = total / stride
+    assert stride % 2 == 1
+    inside = 2 * (3.5 * (size / 4) ** 0.5 + 1) * stride
+    assert inside < TORCH.room
+    assert 8 * inside + 4 * size < 64 << 20
