@@ -52,7 +52,7 @@ class ParameterHold:
             three spans (27) beside the sample, then keys and their hashes (26).
         host, always: snapshot, 4 n bytes; history, 4 n (none if decay is 0); last mask, n / 8.
         host, with `moments=own`, from the first SFT step: exp_avg and exp_avg_sq, 8 n bytes.
-    Without an accelerator `mifo_ext.loops` do the work in 4 MiB a thread and, in `engage`, the
+    Without an accelerator `mifo_ext.loops` do the work in 8 MiB a thread and, in `engage`, the
     entries set aside; orders other than by importance take their keys, as above, for each thread.
     Host memory is page-locked where there is an accelerator, in pieces of one span, because
     torch's page-locked allocator rounds every piece up to a power of two.
@@ -236,7 +236,7 @@ class ParameterHold:
             count=held_count(self.settings.fraction, self.layout.entries),
             entries=self.settings.entries,
             seed=self.settings.seed,
-            sum_over_ranks=alone if self.layout.group is None else self.layout.sum_over_ranks,
+            sum_over_ranks=alone if self.layout.ranks == 1 else self.layout.sum_over_ranks,
             passes=passes,
             first_look=first_look,
         )

@@ -94,7 +94,7 @@ def sample_stride(total: int) -> int:
     must have room: of 1.7 billion, a rank that has them all has at most two million there. Odd, so
     that it does not keep step with the rows of a matrix.
     """
-    return int(35 * total ** (1 / 12)) | 1
+    return int(30 * total ** (1 / 12)) | 1
 
 
 def likely_band(

@@ -85,8 +85,11 @@ def searchable(key_K: Tensor) -> Tensor:
 def at_most(key_K: Tensor, bound_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
     """How many searchable keys are at most as large as each bound, in host memory."""
     if key_K.device.type == "cpu":
-        parts = torch.split(bound_B.to(key_K.dtype), _WITHOUT_THREADS)
-        return torch.cat([torch.searchsorted(key_K, part_B, right=True) for part_B in parts])
+        counts_B, bound_B = torch.empty_like(bound_B), bound_B.to(key_K.dtype)
+        parts = (torch.split(each_B, _WITHOUT_THREADS) for each_B in (bound_B, counts_B))
+        for some_B, counted_B in zip(*parts, strict=True):
+            torch.searchsorted(key_K, some_B, right=True, out=counted_B)
+        return counts_B
     return counted_at_most(key_K, bound_B)
 
 

@@ -58,17 +58,6 @@ class Blocks(NamedTuple):
     number: int
     size: int
 
-    def inside(self, chunk: Chunk) -> tuple[int, int]:
-        """Which of a chunk's entries lie in them: the first, and the one behind the last."""
-        end = self.start + self.number * self.size
-        first = max(self.start - chunk.start, 0)
-        return first, min(end - chunk.start, chunk.weight.numel())
-
-    def meet(self, chunk: Chunk) -> bool:
-        """Whether any do."""
-        first, last = self.inside(chunk)
-        return first < last
-
 
 class KnownTies(NamedTuple):
     """Tied entries that are set aside, among others.
@@ -92,17 +81,24 @@ class KnownTies(NamedTuple):
 
     def by_block(self, name: str, blocks: Blocks) -> Int64[Tensor, " B"]:
         """How many of a parameter each block has."""
-        edge_B = blocks.start + torch.arange(blocks.number + 1) * blocks.size
-        mine = [
-            (place, chunk.start, chunk.weight.numel())
+        mine = sorted(
+            (chunk.start, place, chunk.weight.numel())
             for chunk, place in zip(self.chunks, self.starts, strict=False)
-            if chunk.name == name and blocks.meet(chunk)
-        ]
-        rows = torch.tensor(mine, dtype=torch.int64).view(-1, 3, 1)
-        place_C, start_C, length_C = rows.unbind(1)
-        # A search each would wait for an accelerator once a chunk.
-        edge_CB = place_C + (edge_B - start_C).clamp(min=0).minimum(length_C)
-        return self._before(edge_CB.flatten()).view(edge_CB.shape).diff().sum(0)
+            if chunk.name == name and chunk.weight.numel() > 0
+        )
+        if not mine:
+            return torch.zeros(blocks.number, dtype=torch.int64)
+        start_C, place_C, length_C = map(torch.tensor, zip(*mine, strict=True))
+        edge_B = blocks.start + torch.arange(blocks.number + 1) * blocks.size
+        # The last chunk that begins before an edge, and how much of it does.
+        last_B = (torch.searchsorted(start_C, edge_B, right=True) - 1).clamp_(min=0)
+        part_B = (edge_B - start_C[last_B]).clamp_(min=0).minimum(length_C[last_B])
+        # One search for all: each goes over all keys of an accelerator.
+        found = self._before(torch.cat([place_C, place_C + length_C, place_C[last_B] + part_B]))
+        begin_C, end_C, edge_B = torch.split(found, [len(mine), len(mine), blocks.number + 1])
+        ties_C = end_C - begin_C
+        earlier_C = ties_C.cumsum(0) - ties_C
+        return (earlier_C[last_B] + edge_B - begin_C[last_B]).diff()
 
     def held(self, cut: Cut) -> Iterator[Tensor]:
         """Those that come before the cut, in parts."""
@@ -136,7 +132,7 @@ class KnownTies(NamedTuple):
 
     def _before(self, place_B: Tensor) -> Tensor:
         """How many that are set aside come before the key at each of these places."""
-        return at_most(self.placed, self._at(0) + place_B - 1)
+        return at_most(self.placed, place_B + (self._at(0) - 1))
 
 
 class SoughtTies(NamedTuple):
@@ -175,9 +171,12 @@ class SoughtTies(NamedTuple):
 
     def _pieces(self, name: str, blocks: Blocks) -> Iterator[Chunk]:
         """What lies in the blocks, of chunks that have ties."""
+        end = blocks.start + blocks.number * blocks.size
         for chunk, ties in zip(self.chunks, self.counts, strict=True):
-            if ties and chunk.name == name and blocks.meet(chunk):
-                yield from chunk.part(*blocks.inside(chunk)).pieces(self.passes.piece)
+            first = max(blocks.start - chunk.start, 0)
+            last = min(end - chunk.start, chunk.weight.numel())
+            if ties and chunk.name == name and first < last:
+                yield from chunk.part(first, last).pieces(self.passes.piece)
 
 
 Ties = KnownTies | SoughtTies

@@ -18,6 +18,7 @@ from mifo_ext.loops.compiled import compiled
 from mifo_ext.loops.lanes import (
     AT_ONCE,
     INTEGERS,
+    SIXTEENS,
     Array,
     apart,
     bits_of,
@@ -25,7 +26,6 @@ from mifo_ext.loops.lanes import (
     first_one_in,
     ones_in,
     padded,
-    sixteens,
 )
 
 SPARE = 2
@@ -37,7 +37,7 @@ _NOWHERE = -1
 def _compared(builder: Any, keys: Array, at: Any, compare: Callable[[Any], Any]) -> Any:
     """A bit for each of the 64 keys from entry `at` on."""
     bits = ir.IntType(AT_ONCE)(0)
-    for first in sixteens():
+    for first in SIXTEENS:
         marks = compare(keys.read(at, first))
         bits = builder.or_(bits, bits_of(builder, marks, first))
     return bits

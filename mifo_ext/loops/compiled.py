@@ -7,7 +7,9 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import chain, islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 import numba
@@ -49,17 +51,23 @@ def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
     Faster only where `work` gives up Python's lock, as compiled loops do.
     """
-    items = list(items)
-    helpers = min(torch.get_num_threads(), len(items)) - 1
+    items, threads = iter(items), torch.get_num_threads()
+    first = list(islice(items, threads))
+    helpers = len(first) - 1
     if helpers < 1:
-        return [work(item) for item in items]
+        return [work(item) for item in chain(first, items)]
     results: dict[int, R] = {}
-    turns = iter(range(len(items)))  # Python's lock gives each turn to one thread.
+    # Items are made when it is their turn: those of a large model would take memory together.
+    turns, one_at_a_time = enumerate(chain(first, items)), Lock()
 
     def take_turns() -> None:
         with torch.no_grad():  # A thread begins with gradients on.
-            for i in turns:
-                results[i] = work(items[i])
+            while True:
+                with one_at_a_time:
+                    turn = next(turns, None)
+                if turn is None:
+                    return
+                results[turn[0]] = work(turn[1])
 
     futures = [_threads(helpers).submit(take_turns) for _ in range(helpers)]
     try:
@@ -68,7 +76,7 @@ def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
         wait(futures)
     for future in futures:
         future.result()
-    return [results[i] for i in range(len(items))]
+    return [results[i] for i in range(len(results))]
 
 
 @functools.cache

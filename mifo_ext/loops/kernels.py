@@ -25,6 +25,7 @@ from mifo_ext.loops.lanes import (
     AT_ONCE,
     FLOATS,
     LANES,
+    SIXTEENS,
     Floats,
     Lanes,
     apart,
@@ -33,7 +34,6 @@ from mifo_ext.loops.lanes import (
     marks_in,
     ones_in,
     padded,
-    sixteens,
     word,
     zeros,
 )
@@ -66,7 +66,7 @@ def _weigh_64(
     def generate(context: Any, builder: Any, *given: Any) -> Any:
         start, end, history, at, carried, (fresh, decay), sums = _given(context, builder, *given)
         moved, squares, zero = ir.IntType(AT_ONCE)(0), [], zeros(builder)
-        for first in sixteens():
+        for first in SIXTEENS:
             was, now = start.read(at, first), end.read(at, first)
             before = history.read(at, first).where(marks_in(builder, carried, first), zero)
             change = now - was
@@ -87,7 +87,7 @@ def _square_64(typing: Any, gradient: Any, at: Any, held: Any, sums: Any) -> Any
     def generate(context: Any, builder: Any, *given: Any) -> Any:
         gradient, at, held, sums = _given(context, builder, *given)
         of_live, of_held, zero = [], [], zeros(builder)
-        for first in sixteens():
+        for first in SIXTEENS:
             value, marks = gradient.read(at, first), marks_in(builder, held, first)
             of_live.append(zero.where(marks, value * value))
             of_held.append((value * value).where(marks, zero))
@@ -118,7 +118,7 @@ def _step_64(
         *arrays, at, kept, silent, from_first, numbers, sums = _given(context, builder, *given)
         weight, gradient, first, second = arrays
         nearer, squares, zero = builder.trunc(from_first, ir.IntType(1)), [], zeros(builder)
-        for lane in sixteens():
+        for lane in SIXTEENS:
             w, m, v = (array.read(at, lane) for array in (weight, first, second))
             g = zero.where(marks_in(builder, silent, lane), gradient.read(at, lane) * numbers[0])
             new_w, new_m, new_v = _adamw(w, g, m, v, nearer, numbers[1:])

@@ -6,7 +6,7 @@ through together, because as many comparisons, or bits of a mask, are one number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from mifo_ext.loops.compiled import compiled
 LANES = 16
 AT_ONCE = 64
 """Entries gone through together."""
+SIXTEENS = range(0, AT_ONCE, LANES)
+"""Where each sixteen of them begin."""
 
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
 INTEGERS = ir.VectorType(ir.IntType(32), LANES)
@@ -139,11 +141,6 @@ def zeros(builder: Any) -> Lanes:
     return Lanes(builder, ir.Constant(FLOATS, [0.0] * LANES))
 
 
-def sixteens() -> Iterator[int]:
-    """Where each sixteen of 64 entries begin."""
-    return iter(range(0, AT_ONCE, LANES))
-
-
 def marks_in(builder: Any, bits: Any, first: int) -> Any:
     """Sixteen of 64 bits, as marks."""
     sixteen = builder.trunc(builder.lshr(bits, bits.type(first)), ir.IntType(LANES))
@@ -178,8 +175,8 @@ first_one_in = _of_bits(lambda builder, bits: builder.cttz(bits, ir.IntType(1)(0
 def apart(number, count):  # type: ignore[no-untyped-def]
     """The first entry of one of so many 64s, which are gone through at four places side by side.
 
-    Memory gives four places in less time than one; where most time goes to reading, this saves a
-    third of it. The places lie no power of two apart, or they would drive each other out of caches.
+    Memory gives four places in less time than one, which helps where most time goes to reading.
+    They lie no power of two apart, or they would drive each other out of caches.
     """
     each = (count // _PLACES - 1) | 1
     if number < each * _PLACES:

@@ -56,13 +56,20 @@ def around(
     """Count keys around a band, and set those inside aside; see `core.passes.around`."""
     bits = float_bits(importance_N).numpy()
     room = 0 if aside.full() else keys_N.numel() + bit_kernels.SPARE
-    found = np.empty(room, dtype=np.int64)
+    # Not numpy's memory, of which huge pages are taken where few places are written.
+    found_K = torch.empty(room, dtype=torch.int64)
     counts = bit_kernels.around(
-        keys_N.contiguous().numpy(), bits, *band, INFINITY_BITS, place, above_P.numpy(), found
+        keys_N.contiguous().numpy(),
+        bits,
+        *band,
+        INFINITY_BITS,
+        place,
+        above_P.numpy(),
+        found_K.numpy(),
     )
     counts_3.numpy()[:] = counts
-    if found.size:
-        aside.add(torch.from_numpy(found[: counts[1]]))
+    if room:
+        aside.add(found_K[: counts[1]])
 
 
 def searchable(keys_K: Tensor) -> Tensor:

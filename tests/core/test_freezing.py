@@ -98,6 +98,15 @@ def test_ties_over_many_blocks_of_the_search_run_out_at_the_right_index(
     assert (selection.held, selection.cut_index) == (count, count)
 
 
+@pytest.mark.parametrize("empty_first", [True, False])
+def test_a_chunk_without_entries_changes_nothing(empty_first: bool) -> None:
+    tied, nothing = torch.ones(12), torch.zeros(0)
+    chunks = [Chunk("a", 4, tied, tied), Chunk("a", 4, nothing, nothing)]
+    chunks = chunks[::-1] if empty_first else chunks
+    selection = choose(chunks, names=["a"], total=12, count=5)
+    assert held_by(selection, chunks) == {("a", index) for index in range(4, 9)}
+
+
 def test_an_unknown_order_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"one of moved_most, .* but is 'biggest'"):
         choose_held([], names=[], total=0, count=1, entries="biggest")

@@ -153,7 +153,7 @@ def test_an_ordinary_choice_looks_at_a_sample_and_once_at_all() -> None:
 
     names = [chunk.name for chunk in chunks]
     # The band holds a few per cent of the entries: no more are set aside than have room here.
-    passes = TORCH._replace(room=1 << 14)
+    passes = TORCH._replace(room=1 << 15)
     with mock.patch.dict(RANKINGS, moved_most=ranking._replace(keys=counted)):
         _, packed_P = choose_held(chunks, names=names, total=1 << 18, count=1 << 17, passes=passes)
 

@@ -12,6 +12,7 @@ from mifo_ext.core.kth_largest import (
     LARGEST,
     Band,
     Kth,
+    alone,
     kth_largest,
     likely_band,
     sample_stride,
@@ -74,6 +75,7 @@ def test_the_likely_band_of_a_worked_example(sample: list[int], k: int, band: Ba
     exchanges = Exchanges()
     assert likely_band(sample_K, k=k, total=10_000, sum_over_ranks=exchanges) == band
     assert len(exchanges.sizes) <= 6
+    assert likely_band(sample_K, k=k, total=10_000, sum_over_ranks=alone) == band
 
 
 @pytest.mark.parametrize("total", [1_000_000, 10_000_000, 1_000_000_000, 1_700_000_000])

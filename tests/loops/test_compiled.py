@@ -34,6 +34,25 @@ def test_what_comes_of_each_item_stands_in_the_items_order(count: int) -> None:
     assert sorted(calls) == list(range(count))
 
 
+def test_items_are_made_when_it_is_their_turn(threads: int) -> None:
+    made, done, ahead = 0, 0, []
+
+    def items() -> Iterator[int]:
+        nonlocal made
+        for item in range(100):
+            made += 1
+            yield item
+
+    def work(item: int) -> None:
+        nonlocal done
+        ahead.append(made - done)
+        done += 1
+
+    each(work, items())
+    assert done == 100
+    assert max(ahead) <= 2 * threads
+
+
 def test_as_many_threads_work_at_once_as_torch_would_use(threads: int) -> None:
     meeting = threading.Barrier(threads)
     assert each(lambda item: meeting.wait(timeout=60) >= 0, range(threads)) == [True] * threads
