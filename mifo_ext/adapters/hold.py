@@ -52,8 +52,9 @@ class ParameterHold:
             three spans (27) beside the sample, then keys and their hashes (26).
         host, always: snapshot, 4 n bytes; history, 4 n (none if decay is 0); last mask, n / 8.
         host, with `moments=own`, from the first SFT step: exp_avg and exp_avg_sq, 8 n bytes.
-    Without an accelerator `mifo_ext.loops` do the work in 8 MiB a thread and, in `engage`, the
-    entries set aside; orders other than by importance take their keys, as above, for each thread.
+    Without an accelerator `mifo_ext.loops` do the work in half a MiB a thread and, in `engage`, the
+    sample and then entries set aside (16 MiB); orders other than by importance take 8 MiB and their
+    keys, as above, for each thread.
     Host memory is page-locked where there is an accelerator, in pieces of one span, because
     torch's page-locked allocator rounds every piece up to a power of two.
 

@@ -102,6 +102,8 @@ class Layout:
         first = [span.offset for span in self.spans]
         self.pieces = Pieces(*map(_int64, (tensor, first, lengths, [*places][:-1])))
         self.spans_alone = each_alone(self.pieces)
+        self._having: list[int] = []
+        self._having_at = self._spans_of([])
 
     @property
     def ranks(self) -> int:
@@ -133,14 +135,20 @@ class Layout:
     def with_gradient(self) -> WithGradient:
         """What has a gradient."""
         have = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        if have != self._having:  # It is the same at every step, mostly.
+            self._having, self._having_at = have, self._spans_of(have)
+        parameters = [self.parameters[i] for i in have]
+        gradients = [flat(p.grad) for p in parameters if p.grad is not None]
+        return WithGradient(parameters, gradients, *self._having_at)
+
+    def _spans_of(self, parameters: list[int]) -> tuple[Pieces, list[int]]:
+        """The spans of some parameters: as pieces of these, and their places among all."""
         number = torch.full((len(self.parameters),), -1)
-        number[have] = torch.arange(len(have))
+        number[parameters] = torch.arange(len(parameters))
         tensor = number[self.pieces.tensor]
         kept = tensor >= 0
         pieces = Pieces(tensor[kept], *(row[kept] for row in self.pieces[1:]))
-        parameters = [self.parameters[i] for i in have]
-        gradients = [flat(p.grad) for p in parameters if p.grad is not None]
-        return WithGradient(parameters, gradients, pieces, kept.nonzero().squeeze(1).tolist())
+        return pieces, kept.nonzero().squeeze(1).tolist()
 
     def gradients(self) -> list[Tensor | None]:
         """Each span's gradient, as a view; None where the parameter has none."""

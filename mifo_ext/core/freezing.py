@@ -1,7 +1,7 @@
 """Which entries of a model are held still: exactly so many, the same ones however it is sharded.
 
-The entries are never gathered, and only few are sorted, each on its rank. Ranks exchange counts
-only, at most 48 KiB and 8 bytes a parameter, and then know the exact key at the threshold
+The entries are never gathered or sorted: a few are set aside, each on its rank. Ranks exchange
+counts only, at most 48 KiB and 8 bytes a parameter, and then know the exact key at the threshold
 (`mifo_ext.core.kth_largest`). Entries tied with it are taken in the order of (parameter name, index
 in the unsharded parameter). Most often one look at all entries is enough: the mask is written while
 they are counted, and completed close to the threshold.
@@ -137,7 +137,7 @@ def choose_held(
         score = RANKINGS[entries].score(kth.key)
         selection = Selection(held, score, kth.key, cut.name, cut.entry, entries, seed)
         if known is not None:
-            keyed.complete(cut, found, known)
+            known.complete(cut, found.mask)
             return selection, found.mask
     selection.pack_all(chunks, found.mask, passes)
     return selection, found.mask

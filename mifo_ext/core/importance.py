@@ -78,10 +78,12 @@ class Ranking(NamedTuple):
     Attributes:
         keys: from a chunk and a seed, one int32 an entry: larger is held first, 0 is never held.
         score: from a key, the number a person would call its score.
+        by_importance: whether a key is the bits of importance.
     """
 
     keys: Callable[[Chunk, int], Tensor]
     score: Callable[[int], float]
+    by_importance: bool = False
 
 
 def decayed_importance(
@@ -152,7 +154,7 @@ def _random(chunk: Chunk, seed: int) -> Int32[Tensor, " N"]:
 
 
 RANKINGS: dict[str, Ranking] = {
-    "moved_most": Ranking(_moved_most, lambda key: bits_to_float(key)),
+    "moved_most": Ranking(_moved_most, lambda key: bits_to_float(key), by_importance=True),
     "moved_least": Ranking(_moved_least, lambda key: bits_to_float(INFINITY_BITS - key)),
     "largest_weight": Ranking(_largest_weight, lambda key: bits_to_float(key - 1)),
     "random": Ranking(_random, lambda key: key / 2**31),

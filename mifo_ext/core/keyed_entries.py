@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain
+from functools import partial
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ from mifo_ext.core.kth_largest import (
     LARGEST,
     Band,
     Kth,
+    Largest,
     Narrowed,
     SumOverRanks,
     alone,
@@ -36,8 +38,12 @@ from mifo_ext.core.kth_largest import (
 )
 from mifo_ext.core.looks import Around, FirstLook
 from mifo_ext.core.passes import Passes
-from mifo_ext.core.placed_keys import PLACES, Aside, largest, up_to
-from mifo_ext.core.ties import Cut, KnownTies, SoughtTies, Ties, behind_all, end_of
+from mifo_ext.core.pieces import Pieces, each_alone
+from mifo_ext.core.placed_keys import PLACES, Aside, at_most, up_to
+from mifo_ext.core.ties import Cut, KnownTies, SoughtTies, Ties, behind_all, end_here, end_of
+
+_ONCE_MORE = 4
+"""A so-manyth of the room for keys may be taken once more, so that ties are searched alone."""
 
 
 class _Piece(NamedTuple):
@@ -86,8 +92,14 @@ class KeyedEntries(NamedTuple):
     def likely_band(self, k: int, total: int, first: FirstLook | None = None) -> Band:
         """Where the k-th largest of `total` keys almost surely lies, or the smallest above 0."""
         sample_K = self._sample(total) if first is None else first.sample()
-        sample_K = self.passes.searchable(sample_K)
-        return likely_band(sample_K, k=max(k, 1), total=total, sum_over_ranks=self.sum_over_ranks)
+        return likely_band(
+            sample_K.numel(),
+            lambda key_B: at_most(sample_K, key_B, self.passes.by_bounds),
+            k=max(k, 1),
+            total=total,
+            sum_over_ranks=self.sum_over_ranks,
+            largest=self._largest_of(sample_K),
+        )
 
     def count_around(
         self,
@@ -126,8 +138,7 @@ class KeyedEntries(NamedTuple):
         above, inside, improper, some_crowded = totals
         if improper:
             self._refuse()
-        kept_K = aside.placed_K[: int(here_3[1])]
-        kept = None if some_crowded else self.passes.searchable(kept_K)
+        kept = None if some_crowded else aside.placed_K[: int(here_3[1])]
         return Around(band, above, inside, packed_P, kept, counts_C3[:, 1].tolist())
 
     def kth_largest(self, k: int, found: Around) -> tuple[Kth, Around]:
@@ -161,20 +172,21 @@ class KeyedEntries(NamedTuple):
         """
         known = None
         if found.aside is not None and found.band.low <= kth.key <= found.band.high:
-            known = KnownTies(kth.key, found.aside, self._starts, self.chunks)
+            known = KnownTies(kth.key, found.aside, self._starts, self.chunks, self.passes)
         if kth.rest == kth.tied:
             return behind_all(self.names), known
-        ties: Ties | None = known
-        if ties is None:
+        ties: Ties
+        if known is None:
             by_chunk = self._ties_by_chunk(kth.key, found)
             ties = SoughtTies(kth.key, by_chunk, self.chunks, self._keys, self.passes)
+        elif self.sum_over_ranks is not alone and kth.tied <= self.passes.room // _ONCE_MORE:
+            ties = known.alone()
+        else:
+            ties = known
+        if self.sum_over_ranks is alone:
+            return end_here(kth.rest, ties), known
         cut = end_of(kth.rest, ties, names=self.names, sum_over_ranks=self.sum_over_ranks)
         return cut, known
-
-    def complete(self, cut: Cut, found: Around, known: KnownTies) -> None:
-        """Add to the mask what is held of the keys that are set aside."""
-        for placed_K in chain(known.larger(), known.held(cut)):
-            self.passes.set_bits(found.mask, placed_K)
 
     @property
     def _device(self) -> torch.device:
@@ -189,6 +201,10 @@ class KeyedEntries(NamedTuple):
     def _keys(self, entries: Chunk) -> Int32[Tensor, " N"]:
         return self.ranking.keys(entries, self.seed)
 
+    def _chunks_alone(self) -> Pieces:
+        lengths = torch.tensor([chunk.weight.numel() for chunk in self.chunks])
+        return each_alone(Pieces(lengths, lengths, lengths, torch.tensor(self._starts[:-1])))
+
     def _pieces(self) -> Iterator[_Piece]:
         for number, (chunk, at) in enumerate(zip(self.chunks, self._starts, strict=False)):
             for entries in chunk.pieces(self.passes.piece):
@@ -197,6 +213,9 @@ class KeyedEntries(NamedTuple):
     def _around(
         self, band: Band, aside: Aside, packed_P: UInt8[Tensor, " P"]
     ) -> Int64[Tensor, "C 3"]:
+        if self.passes.around_of is not None and self.ranking.by_importance and self.chunks:
+            importances = [chunk.importance for chunk in self.chunks]
+            return self.passes.around_of(importances, self._chunks_alone(), band, aside, packed_P)
         each = [-(-chunk.weight.numel() // self.passes.piece) for chunk in self.chunks]
         counts_Q3 = torch.zeros(sum(each), 3, dtype=torch.int64, device=self._device)
 
@@ -226,15 +245,22 @@ class KeyedEntries(NamedTuple):
         self.passes.each(look, zip(self.chunks, ends[:-1], strict=True))
         return sample_K
 
-    def _kth_aside(self, part: Narrowed, aside: Int64[Tensor, " K"]) -> Kth:
+    def _kth_aside(self, part: Narrowed, aside_K: Int64[Tensor, " K"]) -> Kth:
         def seek(key_B: Tensor) -> Tensor:
-            return up_to(aside, key_B)
+            return up_to(aside_K, key_B, self.passes.by_bounds)
 
-        if self.sum_over_ranks is alone and aside.device.type == "cpu":
-            key = largest(aside, part.rest)
-            below, not_above = seek(torch.tensor([key - 1, key])).tolist()
-            return Kth(key, part.rest - (aside.numel() - not_above), not_above - below)
-        return kth_largest([part.rest], part.band, seek, self.sum_over_ranks)[0]
+        largest = self._largest_of(aside_K)
+        if largest is None:
+            return kth_largest([part.rest], part.band, seek, self.sum_over_ranks)[0]
+        key = largest([part.rest])[0] // PLACES
+        below, not_above = seek(torch.tensor([key - 1, key])).tolist()
+        return Kth(key, part.rest - (aside_K.numel() - not_above), not_above - below)
+
+    def _largest_of(self, key_K: Int32[Tensor, " K"] | Int64[Tensor, " K"]) -> Largest | None:
+        """What looks up the largest of keys, where this rank has all and it takes less time."""
+        if self.sum_over_ranks is not alone or self.passes.largest is None:
+            return None
+        return partial(self.passes.largest, key_K)
 
     def _ties_by_chunk(self, key: int, found: Around) -> list[int]:
         """How many of this rank's keys are equal to `key`, by chunk."""

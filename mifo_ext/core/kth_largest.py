@@ -8,7 +8,6 @@ selection, Communications of the ACM 18(3), 1975, with histograms in place of pa
 ranks can add up histograms.)
 
 Dimensions:
-    K  integers
     B  bins of a histogram
 """
 
@@ -19,15 +18,16 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Int64
 from torch import Tensor
-
-from mifo_ext.core.placed_keys import at_most
 
 SumOverRanks = Callable[[Int64[Tensor, " B"]], Int64[Tensor, " B"]]
 UpTo = Callable[[Int64[Tensor, " B"]], Int64[Tensor, " B"]]
 """How many of this rank's keys are at most as large as each of the given ones, from -1 at least to
 `LARGEST` at most."""
+
+Largest = Callable[[Sequence[int]], list[int]]
+"""This rank's k-th largest key, for several k."""
 
 HistogramOfAll = Callable[[int, int, int, int], Int64[Tensor, " B"]]
 """Counts this rank's keys from the first to the last, in bins of so many low bits, so many bins."""
@@ -42,7 +42,7 @@ where it costs a pass over the model."""
 
 
 def alone(counts_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
-    """What adds up counts where one rank has all keys; so it may look them up in their order."""
+    """What adds up counts where one rank has all keys; so it may look them up."""
     return counts_B
 
 
@@ -98,27 +98,25 @@ def sample_stride(total: int) -> int:
 
 
 def likely_band(
-    sample_K: Int32[Tensor, " K"], *, k: int, total: int, sum_over_ranks: SumOverRanks
-) -> Band:
+    size: int, up_to: UpTo, *, k: int, total: int, sum_over_ranks: SumOverRanks,
+    largest: Largest | None = None,
+) -> Band:  # fmt: skip
     """Where the k-th largest of all keys almost surely lies, from every stride-th of them.
 
     Args:
-        sample_K: this rank's part of the sample, from 0 up, searchable (see `placed_keys`).
+        size: how many of the sample this rank has.
+        up_to: counts them; they are from 0 up.
         k: rank of the key that is looked for, at least 1. When fewer keys are above 0, it is the
             smallest of those.
         total: number of keys over all ranks.
         sum_over_ranks: adds int64 counts over the ranks.
+        largest: looks them up, where this rank has all of the sample.
 
     Returns:
         The same band on every rank, without 0. It is a guess: nothing here makes sure of it.
     """
-
-    def up_to(key_B: Tensor) -> Tensor:
-        return at_most(sample_K, key_B)
-
-    size, zeros = sum_over_ranks(
-        torch.tensor([sample_K.numel(), int(up_to(torch.zeros(1, dtype=torch.int64)))])
-    ).tolist()
+    zeros = int(up_to(torch.zeros(1, dtype=torch.int64)))
+    size, zeros = sum_over_ranks(torch.tensor([size, zeros])).tolist()
     positive = size - zeros
     if positive == 0:
         return Band(1, LARGEST)
@@ -129,10 +127,11 @@ def likely_band(
     first, last = math.floor(middle - margin), math.ceil(middle + margin)
 
     ranks = [rank for rank in (first, last) if 1 <= rank <= positive]
-    if sum_over_ranks is alone and sample_K.device.type == "cpu":
-        keys = [int(sample_K[-rank]) for rank in ranks]
+    if largest is None:
+        found = kth_largest(ranks, Band(0, LARGEST), up_to, sum_over_ranks)
+        keys = [kth.key for kth in found]
     else:
-        keys = [kth.key for kth in kth_largest(ranks, Band(0, LARGEST), up_to, sum_over_ranks)]
+        keys = largest(ranks)
     high = keys[0] if first >= 1 else LARGEST
     low = keys[-1] if last <= positive else 1
     return Band(low, high)
@@ -149,7 +148,7 @@ def kth_largest(
     Args:
         ranks: each k, from 1 to the number of keys over all ranks.
         band: where the keys lie.
-        up_to: counts this rank's keys; a search among keys that are in order.
+        up_to: counts this rank's keys.
         sum_over_ranks: adds int64 counts over the ranks; called once a round.
     """
     found = [Narrowed(band, k, 0) for k in ranks]

@@ -24,8 +24,8 @@ class Around(NamedTuple):
         inside: keys in the band, over all ranks.
         mask: this rank's mask of keys above the band, packed (P): chunk after chunk, each
             in whole bytes.
-        aside: this rank's keys in the band with their places in the mask, searchable; None when
-            some rank had too many, or the band is one key that might have too many.
+        aside: this rank's keys in the band with their places in the mask; None when some rank
+            had too many, or the band is one key that might have too many.
         by_chunk: how many keys in the band each of this rank's chunks has.
     """
 

@@ -25,7 +25,7 @@ from mifo_ext.core.marks import squared_norm
 from mifo_ext.core.masked_adamw import masked_adamw_, squared_norms
 from mifo_ext.core.packed_bits import count_bits, pack_bits, unpack_bits
 from mifo_ext.core.pieces import Pieces
-from mifo_ext.core.placed_keys import Aside, placed, places, searchable
+from mifo_ext.core.placed_keys import Aside, ByBounds, by_bounds, placed, places
 
 _AT_ONCE = 1 << 18
 """Bits set at once, so that their places take little memory."""
@@ -73,7 +73,7 @@ class Passes(NamedTuple):
         each: does some work on every piece.
         weigh_: see `weigh_`.
         around: see `around`.
-        searchable: see `mifo_ext.core.placed_keys.searchable`.
+        by_bounds: see `mifo_ext.core.placed_keys.by_bounds`.
         set_bits: see `set_bits`.
         ties_by_block: see `ties_by_block`.
         histogram: see `histogram`.
@@ -83,12 +83,16 @@ class Passes(NamedTuple):
         masked_adamw_: see `mifo_ext.core.masked_adamw.masked_adamw_`.
         piece: how many entries a piece has; a multiple of 8.
         room: how many keys are set aside at most, each with its place in 8 bytes.
+        largest: the k-th largest of keys, from 1, for several k; the keys may be left in another
+            order. None where that takes longer than counting them again and again.
         squared_norms_of: as `squared_norms`, of many pieces at once; None piece by piece.
         masked_adamw_of_: as `masked_adamw_`, of many pieces at once; None piece by piece.
         sample_of: what `write_sample` would write of an ended phase once it is weighed, for
             `moved_most`; None piece by piece.
         weigh_around_of_: `weigh_` and `around` of an ended phase at once, for `moved_most`; None
             piece by piece.
+        around_of: `around` of many pieces' importance at once, for `moved_most`, given them and the
+            pieces; None piece by piece.
         copy_of_: copies values that lie on the device, each one piece, to the host, given targets,
             sources and the pieces; None piece by piece.
     """
@@ -96,8 +100,8 @@ class Passes(NamedTuple):
     each: Each
     weigh_: Callable[..., Tensor]
     around: Callable[[Tensor, Tensor, Band, Aside, int, Tensor, Tensor], None]
-    searchable: Callable[[Tensor], Tensor]
-    set_bits: Callable[[Tensor, Tensor], None]
+    by_bounds: ByBounds
+    set_bits: Callable[[Tensor, Tensor, int, int], None]
     ties_by_block: Callable[..., Tensor]
     histogram: Callable[[Tensor, int, int, int, Tensor], None]
     pack: Callable[[Tensor, int, int, Tensor], None]
@@ -106,12 +110,14 @@ class Passes(NamedTuple):
     masked_adamw_: Callable[..., Tensor]
     piece: int
     room: int
+    largest: Callable[[Tensor, Sequence[int]], list[int]] | None = None
     squared_norms_of: Callable[..., Tensor] | None = None
     masked_adamw_of_: Callable[..., Tensor] | None = None
     sample_of: Callable[[EndedPhase, Tensor, int], Tensor] | None = None
     weigh_around_of_: Callable[[EndedPhase, Band, Aside, Tensor], tuple[Tensor, Tensor]] | None = (
         None
     )
+    around_of: Callable[[Sequence[Tensor], Pieces, Band, Aside, Tensor], Tensor] | None = None
     copy_of_: Callable[[Sequence[Tensor], Sequence[Tensor], Pieces], None] | None = None
 
 
@@ -176,13 +182,16 @@ def around(
         aside.add(placed(keys_N[at_K], at_K.add_(place)))
 
 
-def set_bits(packed_P: UInt8[Tensor, " P"], placed_K: Int64[Tensor, " K"]) -> None:
-    """Set the bits at the places of these, all of which are different and not yet set.
+def set_bits(
+    packed_P: UInt8[Tensor, " P"], placed_K: Int64[Tensor, " K"], first: int, last: int
+) -> None:
+    """Set the bits at the places of those placed keys that are from `first` to `last`.
 
-    The memory of the packed mask is whole words of 4 bytes.
+    Their places are all different, and the bits there not yet set. The memory of the packed mask is
+    whole words of 4 bytes.
     """
     for part_K in torch.split(placed_K, _AT_ONCE):
-        place_K = places(part_K.to(packed_P.device))
+        place_K = places(part_K[(part_K >= first) & (part_K <= last)].to(packed_P.device))
         packed_P.index_add_(0, place_K >> 3, (1 << (place_K & 7)).to(torch.uint8))
 
 
@@ -226,7 +235,7 @@ TORCH = Passes(
     each=one_by_one,
     weigh_=weigh_,
     around=around,
-    searchable=searchable,
+    by_bounds=by_bounds,
     set_bits=set_bits,
     ties_by_block=ties_by_block,
     histogram=histogram,

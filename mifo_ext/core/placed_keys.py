@@ -3,8 +3,8 @@
 The key is above the 32 bits of the place, so integers that are in order have their keys in order.
 A place is the number of a bit in this rank's packed mask.
 
-Keys that are searched lie in order in host memory, or in any order on an accelerator: there they
-are counted anew for each search, which takes less time and memory than putting them in order.
+Keys lie in any order, and are counted anew for each search: to put them in order takes more time,
+and on an accelerator more memory.
 
 Dimensions:
     K  keys
@@ -14,7 +14,7 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from threading import Lock
 
 import torch
@@ -26,10 +26,11 @@ PLACES = 1 << 32
 _LAST = PLACES - 1
 _COUNTED_AT_ONCE = 1 << 22
 """Keys; 16 MiB go to their bins."""
-_WITHOUT_THREADS = 128
-"""Bounds; from 200 on torch wakes its threads to search, which takes longer than searching."""
-_PICKED_AT_ONCE = 1 << 20
-"""Keys with their places; 8 MiB, and as much for those that are picked."""
+_PICKED_AT_ONCE = 1 << 18
+"""Keys that are compared at once."""
+
+ByBounds = Callable[[Tensor, Tensor], Tensor]
+"""See `by_bounds`."""
 
 
 class Aside:
@@ -72,55 +73,38 @@ def places(placed_K: Int64[Tensor, " K"]) -> Int64[Tensor, " K"]:
     return placed_K & _LAST
 
 
-def largest(placed_K: Int64[Tensor, " K"], k: int) -> int:
-    """The k-th largest key of those that lie in order, from 1 up."""
-    return int(placed_K[-k]) // PLACES
+def between(placed_K: Int64[Tensor, " K"], first: int, last: int) -> Int64[Tensor, " L"]:
+    """Those of placed keys that are from `first` to `last`."""
+    parts = torch.split(placed_K, _PICKED_AT_ONCE)
+    return torch.cat([part_K[(part_K >= first) & (part_K <= last)] for part_K in parts])
 
 
-def searchable(key_K: Tensor) -> Tensor:
-    """Keys as a search needs them; their own memory may be used for it."""
-    return key_K.sort().values if key_K.device.type == "cpu" else key_K
+def up_to(
+    placed_K: Int64[Tensor, " K"], key_B: Int64[Tensor, " B"], by_bounds: ByBounds
+) -> Int64[Tensor, " B"]:
+    """How many placed keys are at most as large as each of the keys that are asked for."""
+    return at_most(placed_K, key_B * PLACES + _LAST, by_bounds)
 
 
-def at_most(key_K: Tensor, bound_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
-    """How many searchable keys are at most as large as each bound, in host memory."""
-    if key_K.device.type == "cpu":
-        counts_B, bound_B = torch.empty_like(bound_B), bound_B.to(key_K.dtype)
-        parts = (torch.split(each_B, _WITHOUT_THREADS) for each_B in (bound_B, counts_B))
-        for some_B, counted_B in zip(*parts, strict=True):
-            torch.searchsorted(key_K, some_B, right=True, out=counted_B)
-        return counts_B
-    return counted_at_most(key_K, bound_B)
-
-
-def counted_at_most(key_K: Tensor, bound_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
-    """`at_most` of keys in any order."""
+def at_most(
+    key_K: Tensor, bound_B: Int64[Tensor, " B"], by_bounds: ByBounds
+) -> Int64[Tensor, " B"]:
+    """How many keys are at most as large as each bound, in host memory."""
     bound_B, at_B = bound_B.sort()
+    counts_B = by_bounds(key_K, bound_B).cpu()
+    return torch.empty_like(at_B).scatter_(0, at_B, counts_B[:-1].cumsum(0))
+
+
+def by_bounds(key_K: Tensor, bound_B: Int64[Tensor, " B"]) -> Int64[Tensor, " bins"]:
+    """How many keys lie up to the first bound, up to the next, and so on, and behind the last.
+
+    Args:
+        key_K: keys, with or without places, in any order.
+        bound_B: bounds in order, which the keys' type can hold, in host memory.
+    """
     bound_B = bound_B.to(key_K.device, key_K.dtype)
-    counts_B = torch.zeros(bound_B.numel() + 1, dtype=torch.int64, device=key_K.device)
+    counts = torch.zeros(bound_B.numel() + 1, dtype=torch.int64, device=key_K.device)
     for part_K in torch.split(key_K, _COUNTED_AT_ONCE):
         bin_K = torch.bucketize(part_K, bound_B, out_int32=True)
-        counts_B += torch.bincount(bin_K, minlength=counts_B.numel())
-    return torch.empty_like(at_B).scatter_(0, at_B, counts_B[:-1].cumsum(0).cpu())
-
-
-def up_to(placed_K: Int64[Tensor, " K"], key_B: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
-    """How many searchable keys are at most as large as each of those asked for."""
-    return at_most(placed_K, key_B * PLACES + _LAST)
-
-
-def between(placed_K: Int64[Tensor, " K"], first: int, last: int) -> Iterator[Int64[Tensor, " L"]]:
-    """Searchable keys with places from `first` to `last`, both included, in parts."""
-    if placed_K.device.type == "cpu":
-        begin = int(torch.searchsorted(placed_K, first))
-        yield placed_K[begin : int(torch.searchsorted(placed_K, last, right=True))]
-    else:
-        yield from picked_between(placed_K, first, last)
-
-
-def picked_between(
-    placed_K: Int64[Tensor, " K"], first: int, last: int
-) -> Iterator[Int64[Tensor, " L"]]:
-    """`between` of keys in any order."""
-    for part_K in torch.split(placed_K, _PICKED_AT_ONCE):
-        yield part_K[(part_K >= first) & (part_K <= last)]
+        counts += torch.bincount(bin_K, minlength=counts.numel())
+    return counts

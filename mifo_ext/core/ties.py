@@ -4,16 +4,18 @@ Dimensions:
     T  tied entries on this rank
     M  parameters of the model
     B  blocks
+    P  bytes of this rank's packed mask
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from mifo_ext.core.importance import Chunk
@@ -64,15 +66,22 @@ class KnownTies(NamedTuple):
 
     Attributes:
         key: their key, at least 1.
-        placed: all keys that are set aside with their places in the packed mask, searchable (T).
+        placed: all keys that are set aside with their places in the packed mask (T).
         starts: the place where each chunk begins, and where the last ends.
         chunks: this rank's chunks.
+        passes: how keys are gone through.
     """
 
     key: int
     placed: Tensor
     starts: Sequence[int]
     chunks: Sequence[Chunk]
+    passes: Passes
+
+    def alone(self) -> KnownTies:
+        """The same without what is set aside among them, to be searched again and again."""
+        placed_T = between(self.placed, self._at(0), self._at(PLACES) - 1)
+        return self._replace(placed=placed_T)
 
     def by_chunk(self) -> list[int]:
         """How many each chunk has."""
@@ -100,15 +109,20 @@ class KnownTies(NamedTuple):
         earlier_C = ties_C.cumsum(0) - ties_C
         return (earlier_C[last_B] + edge_B - begin_C[last_B]).diff()
 
-    def held(self, cut: Cut) -> Iterator[Tensor]:
-        """Those that come before the cut, in parts."""
-        for first, end in self._held_places(cut):
-            yield from between(self.placed, self._at(first), self._at(end) - 1)
+    def place_in(self, number: int, n: int) -> int:
+        """The place in a chunk of the n-th that it has."""
+        first = self._at(self.starts[number])
+        inside_K = between(self.placed, first, self._at(self.starts[number + 1]) - 1)
+        return int(inside_K.kthvalue(n).values) - first
 
-    def larger(self) -> Iterator[Tensor]:
-        """What is set aside with a larger key, in parts."""
+    def complete(self, cut: Cut, packed_P: UInt8[Tensor, " P"]) -> None:
+        """Set the bits of those that come before the cut, and of what has a larger key."""
         if self.key < LARGEST:
-            yield from between(self.placed, self._at(PLACES), LARGEST * PLACES + PLACES - 1)
+            self.passes.set_bits(
+                packed_P, self.placed, self._at(PLACES), LARGEST * PLACES + PLACES - 1
+            )
+        for first, end in self._held_places(cut):
+            self.passes.set_bits(packed_P, self.placed, self._at(first), self._at(end) - 1)
 
     def _held_places(self, cut: Cut) -> list[tuple[int, int]]:
         """Where what comes before the cut begins and ends, in ranges as few as can be."""
@@ -132,7 +146,7 @@ class KnownTies(NamedTuple):
 
     def _before(self, place_B: Tensor) -> Tensor:
         """How many that are set aside come before the key at each of these places."""
-        return at_most(self.placed, place_B + (self._at(0) - 1))
+        return at_most(self.placed, place_B + (self._at(0) - 1), self.passes.by_bounds)
 
 
 class SoughtTies(NamedTuple):
@@ -168,6 +182,16 @@ class SoughtTies(NamedTuple):
         if not counts:
             return torch.zeros(blocks.number, dtype=torch.int64)
         return torch.stack(counts).sum(0).cpu()
+
+    def place_in(self, number: int, n: int) -> int:
+        """The place in a chunk of the n-th that it has."""
+        chunk, found = self.chunks[number], 0
+        for piece in chunk.pieces(self.passes.piece):
+            place_T = (self.keys(piece) == self.key).nonzero().squeeze(1)
+            if found + place_T.numel() >= n:
+                return piece.start - chunk.start + int(place_T[n - found - 1])
+            found += place_T.numel()
+        raise ValueError(f"`n` must be at most the chunk's ties, {found}, but is {n}.")
 
     def _pieces(self, name: str, blocks: Blocks) -> Iterator[Chunk]:
         """What lies in the blocks, of chunks that have ties."""
@@ -205,6 +229,18 @@ def end_of(rest: int, ties: Ties, *, names: Sequence[str], sum_over_ranks: SumOv
         rest -= int(up_to_B[step - 1]) if step else 0
         start, bits = start + (step << smaller), smaller
     return Cut(names[place], start + 1)
+
+
+def end_here(rest: int, ties: Ties) -> Cut:
+    """`end_of` where this rank has all entries."""
+    chunks, counts = ties.chunks, ties.by_chunk()
+    in_order = sorted(range(len(chunks)), key=lambda i: (chunks[i].name, chunks[i].start))
+    up_to = list(accumulate(counts[i] for i in in_order))
+    turn = bisect_left(up_to, rest)  # The first with up_to >= rest.
+    number = in_order[turn]
+    earlier = up_to[turn] - counts[number]
+    place = ties.place_in(number, rest - earlier)
+    return Cut(chunks[number].name, chunks[number].start + place + 1)
 
 
 def behind_all(names: Sequence[str]) -> Cut:

@@ -209,12 +209,17 @@ def sample(
     tl.store(keys + tl.load(outs + row) + number, tl.maximum(pattern, 0), inside)
 
 
-@triton.jit(do_not_specialize=["count"])
-def set_bits(packed, placed, count, BLOCK: tl.constexpr):
-    """Set the bits of places, the low 32 bits of numbers; the mask is whole words of 4 bytes."""
+@triton.jit(do_not_specialize=["count", "first", "last"])
+def set_bits(packed, placed, count, first, last, BLOCK: tl.constexpr):
+    """Set the bits at the places, the low 32 bits, of numbers from `first` to `last`.
+
+    The mask is whole words of 4 bytes.
+    """
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
-    place = tl.load(placed + at, inside, 0) & 0xFFFFFFFF
+    number = tl.load(placed + at, inside, 0)
+    inside = inside & (number >= first) & (number <= last)
+    place = number & 0xFFFFFFFF
     bit = tl.full((BLOCK,), 1, tl.int32) << (place & 31).to(tl.int32)
     tl.atomic_or(packed.to(tl.pointer_type(tl.int32)) + (place >> 5), bit, inside)
 

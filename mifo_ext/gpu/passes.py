@@ -72,11 +72,15 @@ def around(
     )  # fmt: skip
 
 
-def set_bits(packed_P: UInt8[Tensor, " P"], placed_K: Int64[Tensor, " K"]) -> None:
-    """Set the bits at these places; see `core.passes.set_bits`."""
+def set_bits(
+    packed_P: UInt8[Tensor, " P"], placed_K: Int64[Tensor, " K"], first: int, last: int
+) -> None:
+    """Set the bits at some of these places; see `core.passes.set_bits`."""
     count, placed_K = placed_K.numel(), placed_K.to(packed_P.device)
     if count > 0:
-        kernels.set_bits[(triton.cdiv(count, BLOCK),)](packed_P, placed_K, count, BLOCK=BLOCK)
+        kernels.set_bits[(triton.cdiv(count, BLOCK),)](
+            packed_P, placed_K, count, first, last, BLOCK=BLOCK
+        )
 
 
 def ties_by_block(

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import triton
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
+from mifo_ext import addresses
 from mifo_ext.core.pieces import Pieces
 
 BLOCK = 2048
@@ -45,12 +46,12 @@ class Table:
         *tensors: tuple[Sequence[Tensor], Pieces],
     ) -> None:
         self._device = device
-        rows = [_addresses(of_all, where) for of_all, where in tensors]
-        self.aligned = all(bool((row & 15 == 0).all()) for row in rows)
-        packed = [(0 if mask is None else mask.data_ptr()) + pieces.place // 8 for mask in masks]
-        everything = torch.stack([*rows, *packed, pieces.length, pieces.place])
-        *addresses, self.lengths, self.places = self.to_device(everything)
-        self.addresses, self.masks = addresses[: len(rows)], addresses[len(rows) :]
+        rows = [addresses.of_entries(of_all, where) for of_all, where in tensors]
+        self.aligned = not any((row & 15).any() for row in rows)
+        packed = [addresses.of_bits(mask, pieces) for mask in masks]
+        everything = np.stack([*rows, *packed, pieces.length.numpy(), pieces.place.numpy()])
+        *all_rows, self.lengths, self.places = self.to_device(torch.from_numpy(everything))
+        self.addresses, self.masks = all_rows[: len(rows)], all_rows[len(rows) :]
         self.blocks = triton.cdiv(int(pieces.length.max()), BLOCK)
         self.grid = (pieces.length.numel() * self.blocks,)
 
@@ -65,8 +66,3 @@ class Table:
     def totals(self, number: int) -> Float64[Tensor, "programs number"]:
         """Zeros for every program's sums."""
         return torch.zeros(*self.grid, number, dtype=torch.float64, device=self._device)
-
-
-def _addresses(tensors: Sequence[Tensor], pieces: Pieces) -> Int64[Tensor, " Q"]:
-    first = torch.tensor([tensor.data_ptr() for tensor in tensors])
-    return first[pieces.tensor] + 4 * pieces.first

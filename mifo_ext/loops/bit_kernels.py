@@ -141,12 +141,25 @@ def around(keys, bits, low, high, infinity, place, packed, found):  # type: igno
     return above, inside, int(improper != 0)
 
 
-@compiled("void(uint8[::1], int64[::1])")
-def set_bits(packed, placed):  # type: ignore[no-untyped-def]
-    """Set the bits at the places of these keys."""
+@compiled("void(uint8[::1], int64[::1], int64, int64)")
+def set_bits(packed, placed, first, last):  # type: ignore[no-untyped-def]
+    """Set the bits at the places of those placed keys that are from `first` to `last`."""
     for i in range(placed.size):
         place = placed[i] & 0xFFFFFFFF
-        packed[place >> 3] |= np.uint8(1 << (place & 7))
+        bit = np.uint8(first <= placed[i] <= last) << (place & 7)  # Half are: no branch.
+        packed[place >> 3] |= np.uint8(bit)
+
+
+@compiled(["void(int32[::1], int64[::1], int64[::1])", "void(int64[::1], int64[::1], int64[::1])"])
+def by_bounds(keys, bounds, counts):  # type: ignore[no-untyped-def]
+    """Add to the counts how many keys lie up to each bound, and behind the last."""
+    for i in range(keys.size):
+        at, left, key = 0, bounds.size, keys[i]
+        while left > 0:  # Halves without a branch on what is found.
+            half = (left + 1) >> 1
+            at += half if bounds[at + half - 1] < key else 0
+            left -= half
+        counts[at] += 1
 
 
 @compiled()

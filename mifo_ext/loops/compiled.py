@@ -6,10 +6,10 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from threading import Lock
+from threading import Lock, current_thread
 from typing import Any, TypeVar
 
 import numba
@@ -18,9 +18,13 @@ import torch
 T = TypeVar("T")
 R = TypeVar("R")
 
+_NAME = "mifo-loops"
 
-def compiled(signature: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a loop, when it is defined if its signature is given, and keep it on the disk.
+
+def compiled(
+    signature: str | list[str] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a loop, when it is defined if its signatures are given, and keep it on the disk.
 
     Floating point stays strict: nothing is reordered nor contracted, so an entry has the same bits
     wherever it lies. numba makes anew what it kept when the loop's file changes, and not when a
@@ -54,7 +58,7 @@ def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     items, threads = iter(items), torch.get_num_threads()
     first = list(islice(items, threads))
     helpers = len(first) - 1
-    if helpers < 1:
+    if helpers < 1 or _is_helper():
         return [work(item) for item in chain(first, items)]
     results: dict[int, R] = {}
     # Items are made when it is their turn: those of a large model would take memory together.
@@ -73,15 +77,21 @@ def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     try:
         take_turns()
     finally:
-        wait(futures)
-    for future in futures:
-        future.result()
+        errors = [future.exception() for future in futures]  # Waits.
+    for error in errors:
+        if error is not None:
+            raise error
     return [results[i] for i in range(len(results))]
+
+
+def _is_helper() -> bool:
+    """Whether this is one of the threads below, of which there may be no other."""
+    return current_thread().name.startswith(_NAME)
 
 
 @functools.cache
 def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="mifo-loops")
+    return ThreadPoolExecutor(count, thread_name_prefix=_NAME)
 
 
 # A forked child has none of its parent's threads.

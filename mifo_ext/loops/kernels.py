@@ -137,6 +137,29 @@ def _step_64(
     ), generate  # fmt: skip
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _copy_64(typing: Any, target: Any, source: Any, at: Any) -> Any:
+    """Copy 64 numbers to a multiple of 64 bytes, past the caches."""
+    del typing, at
+
+    def generate(context: Any, builder: Any, *given: Any) -> Any:
+        target, source, at = _given(context, builder, *given)
+        for first in SIXTEENS:
+            target.write_past_caches(source.read(at, first).value, at, first)
+        return context.get_dummy_value()
+
+    return types.void(target, source, types.intp), generate
+
+
+@compiled()
+def copy(target, source, aligned):  # type: ignore[no-untyped-def]
+    """Copy numbers that nobody reads soon, past the caches if the target begins at 64 bytes."""
+    whole = target.size // AT_ONCE * AT_ONCE if aligned else 0
+    for at in range(0, whole, AT_ONCE):
+        _copy_64(target, source, at)
+    target[whole:] = source[whole:]
+
+
 @compiled()
 def _take(sums, first):  # type: ignore[no-untyped-def]
     """What sixteen places have come to, which begin anew."""

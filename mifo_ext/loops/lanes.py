@@ -101,6 +101,12 @@ class Array:
         """Put these there."""
         self._builder.store(value, self._pointer(at, first), align=4)
 
+    def write_past_caches(self, value: Any, at: Any, first: int = 0) -> None:
+        """Put these there, at a multiple of 64 bytes, without reading the place first."""
+        store = self._builder.store(value, self._pointer(at, first), align=4 * LANES)
+        once = self._builder.module.add_metadata([ir.IntType(32)(1)])
+        store.set_metadata("nontemporal", once)
+
     def _pointer(self, at: Any, first: int) -> Any:
         place = [self._builder.add(at, at.type(first))]
         pointer = cgutils.get_item_pointer(

@@ -9,20 +9,33 @@ Dimensions:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 from torch import Tensor
 
-from mifo_ext.core.adamw import AdamWSettings, Moments
+from mifo_ext.core.adamw import Moments
 from mifo_ext.core.importance import INFINITY_BITS, check_decay, float_bits
 from mifo_ext.core.kth_largest import Band
-from mifo_ext.core.masked_adamw import check_mode
 from mifo_ext.core.passes import Passes, histogram
+from mifo_ext.core.pieces import one_piece
 from mifo_ext.core.placed_keys import Aside
 from mifo_ext.loops import bit_kernels, kernels
+from mifo_ext.loops.at_once import (
+    around_of,
+    copy_of_,
+    masked_adamw_of_,
+    sample_of,
+    squared_norms_of,
+    weigh_around_of_,
+)
 from mifo_ext.loops.compiled import each
 
+_COUNTED_AT_ONCE = 1 << 16
+"""Keys that a thread counts at a time."""
 _NO_BITS = torch.zeros(0, dtype=torch.uint8)
 
 
@@ -72,15 +85,30 @@ def around(
         aside.add(found_K[: counts[1]])
 
 
-def searchable(keys_K: Tensor) -> Tensor:
-    """The keys in order, in their place."""
-    keys_K.numpy().sort()
-    return keys_K
+def set_bits(
+    packed_P: UInt8[Tensor, " P"], placed_K: Int64[Tensor, " K"], first: int, last: int
+) -> None:
+    """Set the bits at the places of some of these; see `core.passes.set_bits`."""
+    bit_kernels.set_bits(packed_P.numpy(), placed_K.numpy(), first, last)
 
 
-def set_bits(packed_P: UInt8[Tensor, " P"], placed_K: Int64[Tensor, " K"]) -> None:
-    """Set the bits at the places of these; see `core.passes.set_bits`."""
-    bit_kernels.set_bits(packed_P.numpy(), placed_K.numpy())
+def by_bounds(key_K: Tensor, bound_B: Int64[Tensor, " B"]) -> Int64[Tensor, " bins"]:
+    """Count keys between bounds; see `core.placed_keys.by_bounds`."""
+
+    def count(part_K: Tensor) -> np.ndarray:
+        counts = np.zeros(bound_B.numel() + 1, dtype=np.int64)
+        bit_kernels.by_bounds(part_K.numpy(), bound_B.numpy(), counts)
+        return counts
+
+    return torch.from_numpy(sum(each(count, torch.split(key_K, _COUNTED_AT_ONCE))))
+
+
+def largest(key_K: Tensor, ranks: Sequence[int]) -> list[int]:
+    """The k-th largest keys, which leaves the keys in another order; see `core.passes.Passes`."""
+    keys, places = key_K.numpy(), [key_K.numel() - k for k in ranks]
+    if places:
+        keys.partition(places)
+    return [int(keys[place]) for place in places]
 
 
 def ties_by_block(
@@ -110,14 +138,8 @@ def overlap(one_P: UInt8[Tensor, " P"], other_P: UInt8[Tensor, " P"]) -> Int64[T
 def squared_norms(
     gradient_N: Float32[Tensor, " N"], held: UInt8[Tensor, " P"] | None
 ) -> Float64[Tensor, " 2"]:
-    """Squared norms over live and over held entries; see `core.masked_adamw.squared_norms`.
-
-    To one part in 100,000; entries below 1e-22 may count as zero.
-    """
-    norms = kernels.squared_norms(
-        gradient_N.contiguous().numpy(), (_NO_BITS if held is None else held).numpy()
-    )
-    return torch.tensor(norms, dtype=torch.float64)
+    """Squared norms over live and over held entries; see `squared_norms_of`."""
+    return squared_norms_of([gradient_N.contiguous()], held, one_piece(gradient_N.numel()))
 
 
 def masked_adamw_(
@@ -127,54 +149,20 @@ def masked_adamw_(
     *,
     held: UInt8[Tensor, " P"] | None,
     step: int,
-    lr: float,
-    settings: AdamWSettings,
-    gradient_scale: float = 1.0,
-    mode: str = "exact",
+    **options: Any,
 ) -> Float64[Tensor, ""]:
-    """Take one AdamW step on the live entries, in place; see `core.masked_adamw.masked_adamw_`.
-
-    Moments have the bits that torch gives them, on every processor with AVX2 or NEON. Weights
-    differ from torch's by rounding, for torch's square root is not exact everywhere, and here bias
-    is corrected in the constants, which saves a division an entry: by two parts in a million of the
-    update, and the last bit. No temporary memory.
-
-    Returns:
-        The squared norm of the change, to one part in 100,000; changes below 1e-22 may count as
-        zero.
-    """
-    check_mode(mode)
-    first, second = settings.betas
-    root = (1 - second**step) ** 0.5
-    # As torch's lerp: from the nearer of both ends.
-    nearer_first = 1 - first < 0.5
-    blend = 1 - first if nearer_first else -first
-    change = kernels.step(
-        weight_N.numpy(),
-        gradient_N.contiguous().numpy(),
-        moments.exp_avg.numpy(),
-        moments.exp_avg_sq.numpy(),
-        (_NO_BITS if held is None else held).numpy(),
-        mode == "exact",
-        nearer_first,
-        (
-            gradient_scale,
-            1 - lr * settings.weight_decay,
-            blend,
-            second,
-            1 - second,
-            settings.eps * root,
-            -lr * root / (1 - first**step),
-        ),
+    """Take one AdamW step on the live entries of one piece; see `masked_adamw_of_`."""
+    piece, gradients = one_piece(weight_N.numel()), [gradient_N.contiguous()]
+    return masked_adamw_of_(
+        [weight_N], gradients, [moments], held, piece, moments_at=piece, steps=[step], **options
     )
-    return torch.tensor(change, dtype=torch.float64)
 
 
 LOOPS = Passes(
     each=each,
     weigh_=weigh_,
     around=around,
-    searchable=searchable,
+    by_bounds=by_bounds,
     set_bits=set_bits,
     ties_by_block=ties_by_block,
     histogram=histogram,
@@ -184,6 +172,13 @@ LOOPS = Passes(
     masked_adamw_=masked_adamw_,
     piece=1 << 20,
     room=1 << 21,
+    largest=largest,
+    squared_norms_of=squared_norms_of,
+    masked_adamw_of_=masked_adamw_of_,
+    sample_of=sample_of,
+    weigh_around_of_=weigh_around_of_,
+    around_of=around_of,
+    copy_of_=copy_of_,
 )
 """For processors: pieces so large that calling a loop costs little, so small that all threads
 end together."""

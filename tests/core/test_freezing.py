@@ -88,7 +88,7 @@ def test_a_parameter_of_billions_of_entries_is_cut_at_the_right_index() -> None:
     }
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(length=st.integers(100, 9000), cuts=st.lists(st.integers(1, 8999)), data=st.data())
 def test_ties_over_many_blocks_of_the_search_run_out_at_the_right_index(
     length: int, cuts: list[int], data: st.DataObject

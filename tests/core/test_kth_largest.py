@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,13 +14,12 @@ from mifo_ext.core.kth_largest import (
     LARGEST,
     Band,
     Kth,
-    alone,
     kth_largest,
     likely_band,
     sample_stride,
 )
 from mifo_ext.core.passes import TORCH
-from mifo_ext.core.placed_keys import at_most
+from mifo_ext.core.placed_keys import at_most, by_bounds
 
 
 class Exchanges:
@@ -35,7 +36,7 @@ class Exchanges:
 @given(keys=st.lists(st.integers(0, 9) | st.integers(0, LARGEST), min_size=1), data=st.data())
 def test_several_are_found_side_by_side(keys: list[int], data: st.DataObject) -> None:
     ranks = data.draw(st.lists(st.integers(1, len(keys)), max_size=3))
-    in_order = torch.tensor(sorted(keys), dtype=torch.int32)
+    key_K = torch.tensor(keys, dtype=torch.int32)
     from_top = sorted(keys, reverse=True)
     expected = [
         Kth(key, rank - from_top.index(key), keys.count(key))
@@ -46,7 +47,7 @@ def test_several_are_found_side_by_side(keys: list[int], data: st.DataObject) ->
     high = data.draw(st.sampled_from([LARGEST, max(keys)]) | st.integers(max(keys), LARGEST))
 
     def up_to(key_B: Tensor) -> Tensor:
-        return at_most(in_order, key_B)
+        return at_most(key_K, key_B, by_bounds)
 
     assert kth_largest(ranks, Band(low, high), up_to, Exchanges()) == expected
     exchanges = Exchanges()
@@ -73,9 +74,16 @@ def test_several_are_found_side_by_side(keys: list[int], data: st.DataObject) ->
 def test_the_likely_band_of_a_worked_example(sample: list[int], k: int, band: Band) -> None:
     sample_K = torch.tensor(list(sample), dtype=torch.int32)
     exchanges = Exchanges()
-    assert likely_band(sample_K, k=k, total=10_000, sum_over_ranks=exchanges) == band
+    given = (len(sample_K), lambda key_B: at_most(sample_K, key_B, by_bounds))
+    assert likely_band(*given, k=k, total=10_000, sum_over_ranks=exchanges) == band
     assert len(exchanges.sizes) <= 6
-    assert likely_band(sample_K, k=k, total=10_000, sum_over_ranks=alone) == band
+
+    def largest(ranks: Sequence[int]) -> list[int]:
+        return [sorted(sample, reverse=True)[rank - 1] for rank in ranks]
+
+    alone = Exchanges()
+    assert likely_band(*given, k=k, total=10_000, sum_over_ranks=alone, largest=largest) == band
+    assert len(alone.sizes) == 1
 
 
 @pytest.mark.parametrize("total", [1_000_000, 10_000_000, 1_000_000_000, 1_700_000_000])

@@ -11,7 +11,7 @@ from mifo_ext.core.importance import float_bits
 from mifo_ext.core.kth_largest import Band
 from mifo_ext.core.passes import EndedPhase
 from mifo_ext.core.pieces import one_piece
-from mifo_ext.core.placed_keys import Aside
+from mifo_ext.core.placed_keys import PLACES, Aside
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a GPU; Triton's interpreter compiles nothing"
@@ -42,7 +42,8 @@ def test_no_band_of_keys_makes_a_kernel_be_compiled_anew(monkeypatch: pytest.Mon
         passes.sample_of(phase, torch.tensor([number]), number)
         passes.ties_by_block(keys, number, at=number, size=number, blocks=2 * COUNT)
         passes.histogram(keys, number, number + 15, number % 5, bins)
-        passes.set_bits(packed, torch.arange(number, device=device))
+        bounds = (number * PLACES, (number + 1) * PLACES)
+        passes.set_bits(packed, torch.arange(number, device=device), *bounds)
 
     launch(5)
     assert len(set(compiled)) == 6

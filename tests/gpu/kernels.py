@@ -18,25 +18,16 @@ from mifo_ext.core.passes import TORCH, Passes
 from mifo_ext.core.placed_keys import PLACES, Aside, placed
 from mifo_ext.gpu import KERNELS
 from mifo_ext.gpu.table import BLOCK
+from tests.support.many_pieces import Way, follow
 from tests.support.weights import hold_on
 
 DEVICE = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 BOTH = (TORCH, KERNELS)
 lengths = st.integers(1, 40) | st.sampled_from([BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 13])
 seeds = st.integers(0, 10**6)
+WAY = Way(KERNELS, BLOCK, DEVICE)
+drawn, mask = WAY.drawn, WAY.mask
 few = settings(deadline=None, max_examples=30)
-
-
-def drawn(count: int, seed: int) -> Tensor:
-    """Numbers of which some are equal, and some are zero."""
-    generator = torch.Generator().manual_seed(seed)
-    number = torch.randn(count, generator=generator)
-    equal = torch.rand(count, generator=generator) < 0.3
-    return torch.where(equal, number.round(), number).to(DEVICE)
-
-
-def mask(count: int, seed: int) -> Tensor:
-    return pack_bits(drawn(count, seed) > 0)
 
 
 @few
@@ -118,15 +109,21 @@ def improper(importance: Tensor) -> int:
 
 
 @few
-@given(places=st.sets(st.integers(0, 159), min_size=1), key=st.integers(0, LARGEST))
-def test_bits_are_set_at_the_places_of_keys(places: set[int], key: int) -> None:
-    there, place_K = set(range(0, 160, 9)), sorted(places, key=lambda place: place % 7)
+@given(
+    lies=st.dictionaries(st.integers(0, 159), st.integers(0, LARGEST), min_size=1),
+    bounds=st.lists(st.integers(0, LARGEST * PLACES + PLACES - 1), min_size=2, max_size=2),
+)
+def test_bits_are_set_at_the_places_of_keys_between_two(
+    lies: dict[int, int], bounds: list[int]
+) -> None:
+    there, (first, last) = set(range(0, 160, 9)), sorted(bounds)
+    lies = {place: key for place, key in lies.items() if place not in there}
     mask_N = torch.zeros(160, dtype=torch.bool, device=DEVICE)
     mask_N[list(there)] = True
     packed = pack_bits(mask_N)
-    mask_N[place_K] = True
-    new_K = torch.tensor([place for place in place_K if place not in there], dtype=torch.int64)
-    KERNELS.set_bits(packed, placed(torch.full_like(new_K, key, dtype=torch.int32), new_K))
+    mask_N[[place for place, key in lies.items() if first <= key * PLACES + place <= last]] = True
+    key_K, place_K = torch.tensor([*lies.values()]), torch.tensor([*lies.keys()])
+    KERNELS.set_bits(packed, placed(key_K.int(), place_K.long()), first, last)
     assert torch.equal(packed, pack_bits(mask_N))
 
 
@@ -135,11 +132,6 @@ def test_bits_are_set_at_the_places_of_keys(places: set[int], key: int) -> None:
 def test_overlap_counts_bits_of_both_and_of_either(count: int, seed: int) -> None:
     one, other = mask(count, seed), mask(count, seed + 1)
     assert TORCH.overlap(one, other).tolist() == KERNELS.overlap(one, other).tolist()
-
-
-def follow(ours: Tensor, theirs: Tensor, *, moved: float) -> None:
-    """But for roundings of the update, of this size at most, and of the last bit."""
-    torch.testing.assert_close(ours, theirs, rtol=2**-22, atol=2e-6 * moved)
 
 
 @few

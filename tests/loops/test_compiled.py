@@ -104,3 +104,8 @@ def test_torchs_own_passes_go_through_items_one_after_another() -> None:
             yield item
 
     assert TORCH.each(seen.append, items()) == [None] * 3
+
+
+def test_work_that_has_work_of_its_own_done_by_threads_comes_to_an_end() -> None:
+    found = each(lambda item: each(lambda other: (item, other), range(3)), range(4))
+    assert found == [[(item, other) for other in range(3)] for item in range(4)]

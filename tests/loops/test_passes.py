@@ -115,24 +115,63 @@ def test_keys_around_a_band_are_counted_and_picked_alike(
         assert found <= set(expected)
 
 
-@BOTH
-def test_keys_are_put_in_order(passes: Passes) -> None:
-    for dtype in (torch.int32, torch.int64):
-        assert passes.searchable(torch.tensor([3, 0, 7, 3], dtype=dtype)).tolist() == [0, 3, 3, 7]
-        assert passes.searchable(torch.tensor([], dtype=dtype)).tolist() == []
+some_keys = st.lists(st.integers(0, 5) | st.integers(0, LARGEST), max_size=40)
 
 
 @BOTH
-@given(places=st.sets(st.integers(0, 99)), key=st.integers(0, LARGEST))
-def test_bits_are_set_at_the_places_of_keys(passes: Passes, places: set[int], key: int) -> None:
-    there = {5, 50}
+@given(
+    keys=some_keys,
+    bounds=st.lists(st.integers(-1, 6) | st.integers(-1, LARGEST), max_size=20).map(sorted),
+    kind=st.sampled_from([torch.int32, torch.int64]),
+)
+def test_keys_are_counted_between_bounds(
+    passes: Passes, keys: list[int], bounds: list[int], kind: torch.dtype
+) -> None:
+    expected = [0] * (len(bounds) + 1)
+    for key in keys:
+        expected[sum(bound < key for bound in bounds)] += 1
+    bound_B = torch.tensor(bounds, dtype=torch.int64)
+    assert passes.by_bounds(torch.tensor(keys, dtype=kind), bound_B).tolist() == expected
+
+
+def test_many_keys_are_counted_part_by_part() -> None:
+    keys, bounds = torch.arange(200_000).flip(0), torch.tensor([5, 70_000, 70_000, 199_999])
+    assert LOOPS.by_bounds(keys, bounds).tolist() == [6, 69_995, 0, 129_999, 0]
+
+
+@given(keys=some_keys, kind=st.sampled_from([torch.int32, torch.int64]), data=st.data())
+def test_the_largest_are_looked_up_and_no_key_is_lost(
+    keys: list[int], kind: torch.dtype, data: st.DataObject
+) -> None:
+    ranks = data.draw(st.lists(st.integers(1, len(keys)), max_size=2) if keys else st.just([]))
+    key_K = torch.tensor(keys, dtype=kind)
+    assert LOOPS.largest is not None
+    expected = [sorted(keys, reverse=True)[rank - 1] for rank in ranks]
+    assert LOOPS.largest(key_K, ranks) == expected
+    assert sorted(key_K.tolist()) == sorted(keys)
+
+
+@BOTH
+@given(
+    lies=st.dictionaries(st.integers(0, 99), st.integers(0, 3)),
+    bounds=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 99)), min_size=2, max_size=2),
+)
+def test_bits_are_set_at_the_places_of_keys_between_two(
+    passes: Passes, lies: dict[int, int], bounds: list[tuple[int, int]]
+) -> None:
+    there, (first, last) = {5, 50}, sorted(bounds)
     mask, expected = torch.zeros(100, dtype=torch.bool), torch.zeros(100, dtype=torch.bool)
     mask[list(there)] = True
-    expected[list(there | places)] = True
-    packed = pack_bits(mask)
-    place_K = torch.tensor(sorted(places - there, key=lambda place: place % 7), dtype=torch.int64)
-    passes.set_bits(packed, placed(torch.full_like(place_K, key, dtype=torch.int32), place_K))
-    assert packed.tolist() == pack_bits(expected).tolist()
+    expected[list(there)] = True
+    lies = {place: key for place, key in lies.items() if place not in there}
+    expected[[place for place, key in lies.items() if first <= (key, place) <= last]] = True
+    packed = torch.cat([pack_bits(mask), torch.zeros(3, dtype=torch.uint8)])  # Whole words.
+    placed_K = placed(
+        torch.tensor([*lies.values()], dtype=torch.int32),
+        torch.tensor([*lies.keys()], dtype=torch.int64),
+    )
+    passes.set_bits(packed, placed_K, *(key * PLACES + place for key, place in (first, last)))
+    assert packed.tolist() == [*pack_bits(expected).tolist(), 0, 0, 0]
 
 
 @BOTH
@@ -195,7 +234,8 @@ def test_keys_that_are_negative_lie_below_every_band() -> None:
 def test_the_last_place_of_all_has_its_bit(passes: Passes) -> None:
     packed = torch.zeros(PLACES // 8, dtype=torch.uint8)  # Pages that nobody writes take no memory.
     place = torch.tensor([(1 << 31) + 3, PLACES - 1])
-    passes.set_bits(packed, placed(torch.tensor([LARGEST, LARGEST], dtype=torch.int32), place))
+    keys = placed(torch.tensor([LARGEST, LARGEST], dtype=torch.int32), place)
+    passes.set_bits(packed, keys, LARGEST * PLACES, LARGEST * PLACES + PLACES - 1)
     assert (packed[1 << 28].item(), packed[-1].item(), packed[0].item()) == (8, 128, 0)
 
 

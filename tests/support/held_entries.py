@@ -53,8 +53,11 @@ def hold(
 
 
 def choose(chunks: Sequence[Chunk], **what: Any) -> Selection:
-    """Select, and see that the masks are those of the rule."""
+    """Select by counts, and where one rank has all by looking up; the masks are by the rule."""
     selection, packed_P = choose_held(chunks, **what)
+    again, packed_again_P = choose_held(chunks, **{"sum_over_ranks": lambda c: c} | what)
+    assert selection == again
+    assert torch.equal(packed_P, packed_again_P)
     masks = masks_of(packed_P, [chunk.weight.numel() for chunk in chunks])
     for packed, chunk in zip(masks, chunks, strict=True):
         assert torch.equal(packed, pack_bits(selection.mask(chunk)))
