@@ -26,6 +26,8 @@ from mifo_ext.core.placed_keys import PLACES, at_most, between
 # A parameter's index is found block by block: 2**33 entries at first, then these.
 _BLOCK_BITS = (26, 19, 12, 5, 0)
 _INDEX_BITS = 33
+_LOOKED_THROUGH = 4096
+"""Entries that are looked through for one, once it is known to be among them."""
 
 
 class Cut(NamedTuple):
@@ -185,13 +187,21 @@ class SoughtTies(NamedTuple):
 
     def place_in(self, number: int, n: int) -> int:
         """The place in a chunk of the n-th that it has."""
-        chunk, found = self.chunks[number], 0
+        chunk = self.chunks[number]
         for piece in chunk.pieces(self.passes.piece):
-            place_T = (self.keys(piece) == self.key).nonzero().squeeze(1)
-            if found + place_T.numel() >= n:
-                return piece.start - chunk.start + int(place_T[n - found - 1])
-            found += place_T.numel()
-        raise ValueError(f"`n` must be at most the chunk's ties, {found}, but is {n}.")
+            keys_N = self.keys(piece)
+            blocks = -(-keys_N.numel() // _LOOKED_THROUGH)
+            up_to_B = self.passes.ties_by_block(
+                keys_N, self.key, at=0, size=_LOOKED_THROUGH, blocks=blocks
+            )
+            before = [0, *up_to_B.cumsum(0).tolist()]
+            if n <= before[-1]:
+                block = bisect_left(before, n) - 1
+                keys_N = keys_N[block * _LOOKED_THROUGH :][:_LOOKED_THROUGH]
+                place = int((keys_N == self.key).nonzero()[n - before[block] - 1])
+                return piece.start - chunk.start + block * _LOOKED_THROUGH + place
+            n -= before[-1]
+        raise ValueError(f"`n` must be at most the chunk's ties, but is {n} too large.")
 
     def _pieces(self, name: str, blocks: Blocks) -> Iterator[Chunk]:
         """What lies in the blocks, of chunks that have ties."""

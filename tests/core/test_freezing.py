@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from mifo_ext.core.freezing import choose_held, held_count
 from mifo_ext.core.importance import Chunk
+from mifo_ext.core.passes import TORCH, Passes
+from mifo_ext.loops import LOOPS
 from tests.support.held_entries import Model, by_sorting, choose, held_by, hold, models
 
 
@@ -95,6 +97,16 @@ def test_ties_over_many_blocks_of_the_search_run_out_at_the_right_index(
 ) -> None:
     count = data.draw(st.integers(1, length - 1))
     selection, _ = hold({"a": [1.0] * length}, count, cuts=cuts)
+    assert (selection.held, selection.cut_index) == (count, count)
+
+
+@pytest.mark.parametrize("passes", [TORCH, LOOPS], ids=["torch", "loops"])
+@pytest.mark.parametrize("count", [1, 4096, 4097, 9000, 12293, 12294, 24585])
+def test_ties_run_out_anywhere_in_a_large_piece(passes: Passes, count: int) -> None:
+    importance = torch.ones(2 * 12293)
+    chunks = [Chunk("a", i * 12293, part, part) for i, part in enumerate(importance.split(12293))]
+    passes = passes._replace(piece=8192)
+    selection = choose(chunks, names=["a"], total=2 * 12293, count=count, passes=passes)
     assert (selection.held, selection.cut_index) == (count, count)
 
 
