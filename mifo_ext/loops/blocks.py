@@ -22,13 +22,13 @@ from torch import Tensor
 
 from mifo_ext import addresses
 from mifo_ext.core.pieces import Pieces
-from mifo_ext.loops.compiled import compiled, each
+from mifo_ext.loops.compiled import compiled
+from mifo_ext.loops.threads import each
 
 BLOCK = 1 << 15
 """Entries: so few that threads end together, and that what was written is still in a cache."""
 _WORTH_A_THREAD = 1 << 20
-"""Entries: to wake a thread takes as long as a loop takes for some 100,000 of them, and torch's own
-threads, which stay awake for a while, take ten times as long from a processor that both want."""
+"""Entries: for fewer, two threads take no less time than one."""
 _LENGTH, _PLACE, _ADDRESSES = 0, 1, 2
 """Rows of a table, the last of them the first with addresses."""
 

@@ -1,24 +1,14 @@
-"""Loops compiled by numba, and the threads that run them side by side."""
+"""Loops compiled by numba, kept on the disk."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from collections.abc import Callable
 from pathlib import Path
-from threading import Lock, current_thread
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
-import torch
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-_NAME = "mifo-loops"
 
 
 def compiled(
@@ -48,51 +38,3 @@ def _state() -> str:
     """Another word for each state of this package's files."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.blake2b(b"".join(f.read_bytes() for f in files), digest_size=6).hexdigest()
-
-
-def each(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """What `work` makes of each item, in order; by as many threads as torch would use.
-
-    Faster only where `work` gives up Python's lock, as compiled loops do.
-    """
-    items, threads = iter(items), torch.get_num_threads()
-    first = list(islice(items, threads))
-    helpers = len(first) - 1
-    if helpers < 1 or _is_helper():
-        return [work(item) for item in chain(first, items)]
-    results: dict[int, R] = {}
-    # Items are made when it is their turn: those of a large model would take memory together.
-    turns, one_at_a_time = enumerate(chain(first, items)), Lock()
-
-    def take_turns() -> None:
-        with torch.no_grad():  # A thread begins with gradients on.
-            while True:
-                with one_at_a_time:
-                    turn = next(turns, None)
-                if turn is None:
-                    return
-                results[turn[0]] = work(turn[1])
-
-    futures = [_threads(helpers).submit(take_turns) for _ in range(helpers)]
-    try:
-        take_turns()
-    finally:
-        errors = [future.exception() for future in futures]  # Waits.
-    for error in errors:
-        if error is not None:
-            raise error
-    return [results[i] for i in range(len(results))]
-
-
-def _is_helper() -> bool:
-    """Whether this is one of the threads below, of which there may be no other."""
-    return current_thread().name.startswith(_NAME)
-
-
-@functools.cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix=_NAME)
-
-
-# A forked child has none of its parent's threads.
-os.register_at_fork(after_in_child=_threads.cache_clear)

@@ -32,7 +32,7 @@ from mifo_ext.loops.at_once import (
     squared_norms_of,
     weigh_around_of_,
 )
-from mifo_ext.loops.compiled import each
+from mifo_ext.loops.threads import each
 
 _COUNTED_AT_ONCE = 1 << 16
 """Keys that a thread counts at a time."""

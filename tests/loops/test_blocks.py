@@ -11,7 +11,7 @@ import torch
 
 from mifo_ext.core.pieces import Pieces, each_alone
 from mifo_ext.loops.blocks import BLOCK, blocks_of, next_block, table_of
-from mifo_ext.loops.compiled import each
+from mifo_ext.loops.threads import each
 
 
 @pytest.fixture(autouse=True)

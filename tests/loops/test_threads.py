@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
 
 from mifo_ext.core.passes import TORCH
-from mifo_ext.loops.compiled import each
+from mifo_ext.loops import threads as own
+from mifo_ext.loops.threads import each
+
+TEAM = own._team.__wrapped__
+
+
+@pytest.fixture(autouse=True, params=["torch's", "Python's"])
+def team(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose threads they are."""
+    if request.param == "Python's":
+        monkeypatch.setattr(own, "_team", lambda process: partial(own._python_team, process))
 
 
 @pytest.fixture(autouse=True, params=[1, 2, 5])
@@ -109,3 +121,9 @@ def test_torchs_own_passes_go_through_items_one_after_another() -> None:
 def test_work_that_has_work_of_its_own_done_by_threads_comes_to_an_end() -> None:
     found = each(lambda item: each(lambda other: (item, other), range(3)), range(4))
     assert found == [[(item, other) for other in range(3)] for item in range(4)]
+
+
+def test_the_threads_are_torchs_own() -> None:
+    # As torch's wheels are; elsewhere it is Python's threads that work.
+    assert TEAM(os.getpid()).func is own._openmp_team
+    assert TEAM(os.getpid() + 1).func is own._python_team
