@@ -38,7 +38,7 @@ from mifo_ext.core.kth_largest import (
 )
 from mifo_ext.core.looks import Around, FirstLook
 from mifo_ext.core.passes import Passes
-from mifo_ext.core.pieces import Pieces, each_alone
+from mifo_ext.core.pieces import wholes
 from mifo_ext.core.placed_keys import PLACES, Aside, at_most, up_to
 from mifo_ext.core.ties import Cut, KnownTies, SoughtTies, Ties, behind_all, end_here, end_of
 
@@ -179,12 +179,12 @@ class KeyedEntries(NamedTuple):
         if known is None:
             by_chunk = self._ties_by_chunk(kth.key, found)
             ties = SoughtTies(kth.key, by_chunk, self.chunks, self._keys, self.passes)
-        elif self.sum_over_ranks is not alone and kth.tied <= self.passes.room // _ONCE_MORE:
-            ties = known.alone()
         else:
             ties = known
         if self.sum_over_ranks is alone:
             return end_here(kth.rest, ties), known
+        if known is not None and kth.tied <= self.passes.room // _ONCE_MORE:
+            ties = known.without_others()
         cut = end_of(kth.rest, ties, names=self.names, sum_over_ranks=self.sum_over_ranks)
         return cut, known
 
@@ -201,10 +201,6 @@ class KeyedEntries(NamedTuple):
     def _keys(self, entries: Chunk) -> Int32[Tensor, " N"]:
         return self.ranking.keys(entries, self.seed)
 
-    def _chunks_alone(self) -> Pieces:
-        lengths = torch.tensor([chunk.weight.numel() for chunk in self.chunks])
-        return each_alone(Pieces(lengths, lengths, lengths, torch.tensor(self._starts[:-1])))
-
     def _pieces(self) -> Iterator[_Piece]:
         for number, (chunk, at) in enumerate(zip(self.chunks, self._starts, strict=False)):
             for entries in chunk.pieces(self.passes.piece):
@@ -215,7 +211,8 @@ class KeyedEntries(NamedTuple):
     ) -> Int64[Tensor, "C 3"]:
         if self.passes.around_of is not None and self.ranking.by_importance and self.chunks:
             importances = [chunk.importance for chunk in self.chunks]
-            return self.passes.around_of(importances, self._chunks_alone(), band, aside, packed_P)
+            pieces = wholes(map(len, importances), self._starts[:-1])
+            return self.passes.around_of(importances, pieces, band, aside, packed_P)
         each = [-(-chunk.weight.numel() // self.passes.piece) for chunk in self.chunks]
         counts_Q3 = torch.zeros(sum(each), 3, dtype=torch.int64, device=self._device)
 

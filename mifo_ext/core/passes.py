@@ -61,6 +61,11 @@ class EndedPhase(NamedTuple):
     decay: float
 
     @property
+    def carries(self) -> bool:
+        """Whether its history counts."""
+        return self.histories is not None and self.carried is not None and self.decay > 0
+
+    @property
     def device(self) -> torch.device:
         """Where the values are now."""
         return self.ends[0].device
@@ -86,7 +91,10 @@ class Passes(NamedTuple):
         largest: the k-th largest of keys, from 1, for several k; the keys may be left in another
             order. None where that takes longer than counting them again and again.
         squared_norms_of: as `squared_norms`, of many pieces at once; None piece by piece.
-        masked_adamw_of_: as `masked_adamw_`, of many pieces at once; None piece by piece.
+        masked_adamw_of_: as `masked_adamw_`, of many pieces at once, given flat weights, gradients
+            and moments in which they lie, the mask, the pieces, where these lie in the moments
+            (`moments_at`) and each weight tensor's number of this update (`steps`), from 1; None
+            piece by piece.
         sample_of: what `write_sample` would write of an ended phase once it is weighed, for
             `moved_most`; None piece by piece.
         weigh_around_of_: `weigh_` and `around` of an ended phase at once, for `moved_most`; None

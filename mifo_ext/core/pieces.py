@@ -6,6 +6,7 @@ Dimensions:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,12 @@ class Pieces(NamedTuple):
     first: Tensor
     length: Tensor
     place: Tensor
+
+
+def wholes(lengths: Iterable[int], places: Iterable[int]) -> Pieces:
+    """Pieces of so many entries at these places, each the whole of a tensor of its own."""
+    length, place = torch.tensor([*lengths]), torch.tensor([*places])
+    return each_alone(Pieces(length, length, length, place))
 
 
 def each_alone(pieces: Pieces) -> Pieces:

@@ -80,8 +80,8 @@ class KnownTies(NamedTuple):
     chunks: Sequence[Chunk]
     passes: Passes
 
-    def alone(self) -> KnownTies:
-        """The same without what is set aside among them, to be searched again and again."""
+    def without_others(self) -> KnownTies:
+        """The same, placed alone, to be searched again and again."""
         placed_T = between(self.placed, self._at(0), self._at(PLACES) - 1)
         return self._replace(placed=placed_T)
 

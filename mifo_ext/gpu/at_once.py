@@ -115,21 +115,9 @@ def masked_adamw_of_(
 ) -> Float64[Tensor, ""]:
     """Take one AdamW step on all pieces' live entries, in place.
 
-    See `core.masked_adamw.masked_adamw_`. Moments and weights differ from those of torch's own
-    AdamW for GPUs by less than two parts in a million of an update, and a last bit.
-
-    Args:
-        weights: flat tensors in which the pieces lie; also gradients.
-        gradients: before clipping; not changed.
-        moments: flat tensors, updated in place.
-        held: the mask in which the pieces have their places, packed; None when all are live.
-        pieces: the pieces.
-        moments_at: where in `moments` they lie.
-        steps: for each tensor of weights the number of this update, from 1.
-        lr: learning rate.
-        settings: the other constants of AdamW.
-        gradient_scale: factor on the gradients.
-        mode: a word of `MODES`.
+    See `core.masked_adamw.masked_adamw_` and `core.passes.Passes`. Moments and weights differ from
+    those of torch's own AdamW for GPUs by less than two parts in a million of an update, and a last
+    bit.
 
     Returns:
         The squared norm of the change.
@@ -158,7 +146,8 @@ def masked_adamw_of_(
 def _table(phase: EndedPhase, *masks: Tensor) -> tuple[Table, bool]:
     """The phase's, and whether its history counts."""
     check_decay(phase.decay)
-    history = phase.histories is not None and phase.carried is not None and phase.decay > 0
-    before = phase.histories if history and phase.histories is not None else phase.starts
+    before = phase.starts
+    if phase.carries and phase.histories is not None:
+        before = phase.histories
     lists = ((values, phase.pieces) for values in (phase.starts, phase.ends, before))
-    return Table(phase.device, phase.pieces, [phase.carried, *masks], *lists), history
+    return Table(phase.device, phase.pieces, [phase.carried, *masks], *lists), phase.carries

@@ -116,23 +116,11 @@ def masked_adamw_of_(
 ) -> Float64[Tensor, ""]:
     """Take one AdamW step on all pieces' live entries, in place.
 
-    See `core.masked_adamw.masked_adamw_`. Moments have the bits that torch gives them, on every
-    processor with AVX2 or NEON. Weights differ from torch's by rounding, for torch's square root is
-    not exact everywhere, and here bias is corrected in the constants, which saves a division an
-    entry: by two parts in a million of the update, and the last bit. No temporary memory.
-
-    Args:
-        weights: flat tensors in which the pieces lie; also gradients.
-        gradients: before clipping; not changed.
-        moments: flat tensors, updated in place.
-        held: the mask in which the pieces have their places, packed; None when all are live.
-        pieces: the pieces.
-        moments_at: where in `moments` they lie.
-        steps: for each tensor of weights the number of this update, from 1.
-        lr: learning rate.
-        settings: the other constants of AdamW.
-        gradient_scale: factor on the gradients.
-        mode: a word of `MODES`.
+    See `core.masked_adamw.masked_adamw_` and `core.passes.Passes`. Moments have the bits that torch
+    gives them, on every processor with AVX2 or NEON. Weights differ from torch's by rounding, for
+    torch's square root is not exact everywhere, and here bias is corrected in the constants, which
+    saves a division an entry: by two parts in a million of the update, and the last bit. No
+    temporary memory.
 
     Returns:
         The squared norm of the change, to one part in 100,000; changes below 1e-22 may count as
@@ -164,16 +152,11 @@ def masked_adamw_of_(
 
 
 def _phase_table(phase: EndedPhase, *masks: Tensor) -> np.ndarray:
-    history = phase.histories if _carries(phase) else None
+    history = phase.histories if phase.carries else None
     lists = (phase.starts, phase.ends, phase.ends if history is None else history)
     carried = None if history is None else phase.carried
     at = phase.pieces
     return table_of(at, [carried, *masks], *((values, at) for values in lists))
-
-
-def _carries(phase: EndedPhase) -> bool:
-    """Whether its history counts."""
-    return phase.histories is not None and phase.carried is not None and phase.decay > 0
 
 
 def _shares(phase: EndedPhase) -> tuple[np.float32, np.float32]:
